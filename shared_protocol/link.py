@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The thread behind the background client: keeps the connection, follows the jobs, mends both after a restart.
+
+All methods without an underscore but `tell` and `close` run in the link's own thread; others reach them through `tell`.
+"""
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from . import messages
+from .client import Client
+from .connection import Connection, connection_path, read_connection
+from .errors import (
+    BadConnectionFile,
+    BadMessage,
+    LinkError,
+    LocalStorage,
+    NotRunning,
+    RemoteError,
+    ServerLost,
+    Stopped,
+    TimedOut,
+    WrongServerKey,
+)
+from .events import Connected, Disconnected, Inbox, JobCancelled, JobDone, JobFailed, JobProgress
+from .launch import start_server
+
+IDLE_S = 1.0  # how long the thread sleeps when nobody wakes it
+RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # waits between attempts to reach a server that was lost; the last one repeats
+GIVE_UP_S = 60.0  # then the jobs that wait for it fail, and say so
+_CONNECTION_TROUBLE = (ServerLost, NotRunning, TimedOut, WrongServerKey, BadConnectionFile)
+TRANSFER_TRIES = 5  # for a file connection that breaks while the control connection lives
+
+
+@dataclass
+class Job:
+    """A job on its way through upload, server and download."""
+
+    job_id: str
+    kind: str
+    params: dict[str, Any]
+    inputs: dict[str, Path]
+    output_folder: Path
+    uploaded: dict[str, tuple[messages.ArtifactRef, str]] | None = None
+    outputs: tuple[messages.OutputRef, ...] | None = None
+    submitted: bool = False
+    last_seq: int = 0
+    transferring: bool = False
+    transfer_failures: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class Link:
+    """One connection, its jobs, and the thread that looks after them."""
+
+    def __init__(
+        self,
+        connection: Connection | None,
+        server_command: Sequence[str] | None,
+        inbox: Inbox,
+        add_file_task: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._given = connection
+        self._server_command = server_command
+        self._inbox = inbox
+        self._add_file_task = add_file_task
+        self._client: Client | None = None
+        self._version = ""
+        self._jobs: dict[str, Job] = {}
+        self._lost_since: float | None = None
+        self._next_try = 0.0
+        self._tries = 0
+        self._stop = threading.Event()
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        self._thread = threading.Thread(target=self._work, name="ex4d-link", daemon=True)
+        self._thread.start()
+
+    # From any thread
+
+    def tell(self, command: Callable[[], None]) -> None:
+        """Run a function in the link's thread, soon."""
+        self._commands.put(command)
+        try:
+            self._waker.send(b"x")
+        except OSError:  # full: it is about to wake anyway; closed: nobody is left to wake
+            return
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread and the connection."""
+        self._stop.set()
+        self.tell(lambda: None)
+        self._thread.join(timeout_s)
+
+    # In the link's thread
+
+    def connect(self) -> None:
+        """Reach the server, starting one if there is none and we know how."""
+        if self._client is not None:
+            self._inbox.put(Connected(self._client.connection.endpoint, self._version))
+            return
+        try:
+            self._reach(may_start=True)
+        except LinkError as error:
+            self._inbox.put(Disconnected(error.code, error.title, error.hint))
+            if self._lost_since is None:  # else we keep trying, and the jobs keep waiting
+                self._fail_all(error)
+        else:
+            self._resume()
+
+    def start(self, job: Job) -> None:
+        """Begin a job, or pick it up again."""
+        if job.job_id in self._jobs:
+            return
+        self._jobs[job.job_id] = job
+        if self._client is None and self._lost_since is None:
+            self.connect()
+        self._advance(job)
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job wherever it is."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        job.cancelled.set()
+        if job.transferring:
+            return  # the transfer sees the flag at its next chunk
+        if not job.submitted:
+            self._end(job, JobCancelled(job_id))
+        elif self._client is not None:  # else it is sent after the next connect
+            try:
+                self._client.cancel(job_id)
+            except RemoteError as error:
+                self._end(job, _failure(job_id, error))
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._guarded(self._turn)
+        finally:
+            if self._client is not None:
+                self._client.close()
+            self._wake.close()
+            self._waker.close()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run a step; a broken connection is news, not the end of the thread."""
+        try:
+            step()
+        except _CONNECTION_TROUBLE as error:
+            self._lose(error)
+        except LinkError as error:  # the server talks nonsense: trying again would not help
+            self._lose(error)
+            self._fail_all(error)
+
+    def _turn(self) -> None:
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                break
+            self._guarded(command)
+        if self._client is not None:
+            for event in self._client.poll(IDLE_S, self._wake):
+                self._receive(event)
+        else:
+            self._wait(self._retry() if self._lost_since is not None else None)
+        try:
+            while self._wake.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def _wait(self, timeout_s: float | None) -> None:
+        self._wake.settimeout(IDLE_S if timeout_s is None else max(0.01, min(timeout_s, IDLE_S)))
+        try:
+            self._wake.recv(4096)
+        except TimeoutError:
+            return
+        finally:
+            self._wake.setblocking(False)
+
+    # Connection
+
+    def _reach(self, may_start: bool) -> None:
+        """Connect and say hello.
+
+        Raises:
+            LinkError: not reached; its type says why.
+        """
+        try:
+            self._greet(self._given or read_connection())
+        except (NotRunning, WrongServerKey, TimedOut, BadConnectionFile):
+            if not may_start or self._server_command is None or self._given is not None or self._stop.is_set():
+                raise
+            start_server(self._server_command, self._stop)
+            self._greet(read_connection())
+
+    def _greet(self, connection: Connection) -> None:
+        client = Client(connection, "ex4d background client")
+        try:
+            welcome = client.hello()
+        except LinkError:
+            client.close()
+            raise
+        self._client = client
+        self._version = welcome.server_version
+        self._lost_since, self._tries = None, 0
+        self._inbox.put(Connected(connection.endpoint, welcome.server_version))
+
+    def _resume(self) -> None:
+        """Follow all jobs on a new connection."""
+        for job in list(self._jobs.values()):
+            job.submitted = False  # submitting again is harmless
+            self._advance(job)
+
+    def _lose(self, error: LinkError) -> None:
+        """The connection broke: say so, and try to get it back when jobs are waiting."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+            self._inbox.put(Disconnected(error.code, error.title, error.hint))
+        if self._jobs and self._lost_since is None:
+            self._lost_since, self._tries = time.monotonic(), 0
+            self._next_try = time.monotonic() + RETRY_S[0]
+
+    def _fail_all(self, error: LinkError) -> None:
+        """Nobody is there to run the jobs. What the server already has of them stays on its disk."""
+        self._lost_since = None
+        for job in list(self._jobs.values()):
+            self._end(job, _failure(job.job_id, error))
+
+    def _retry(self) -> float:
+        """Try to reach a lost server again; returns the seconds until the next try is due."""
+        now = time.monotonic()
+        if now < self._next_try:
+            return self._next_try - now
+        try:
+            # A server that was stopped on purpose removed its connection file; only a crashed one is started again.
+            self._reach(may_start=connection_path().exists())
+        except LinkError as error:
+            if not self._jobs:
+                self._lost_since = None
+            elif self._lost_since is not None and now - self._lost_since > GIVE_UP_S:
+                self._fail_all(error)
+            self._tries += 1
+            self._next_try = time.monotonic() + RETRY_S[min(self._tries, len(RETRY_S) - 1)]
+            return self._next_try - time.monotonic()
+        self._resume()
+        return 0.0
+
+    # Jobs
+
+    def _advance(self, job: Job) -> None:
+        """Do the next thing that a job needs."""
+        if self._client is None or job.transferring or job.job_id not in self._jobs:
+            return
+        try:
+            if job.outputs is not None:
+                self._transfer(job, _download_outputs)
+            elif job.uploaded is None:
+                self._transfer(job, _upload_inputs)
+            elif not job.submitted:
+                status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded)
+                job.submitted = True
+                if status.last_seq < job.last_seq:  # a server that forgot the job has taken it as a new one
+                    job.last_seq = 0
+                self._client.subscribe(job.job_id, job.last_seq)
+                if job.cancelled.is_set():
+                    self._client.cancel(job.job_id)
+        except RemoteError as error:
+            if error.code == "missing_artifact" and job.transfer_failures < TRANSFER_TRIES:
+                job.transfer_failures += 1  # the server lost its files between upload and now
+                job.uploaded = None
+                self._transfer(job, _upload_inputs)
+            else:
+                self._end(job, _failure(job.job_id, error))
+        except BadMessage as error:
+            self._end(job, _failure(job.job_id, error))
+
+    def _receive(self, event: messages.JobEvent | messages.JobProgress) -> None:
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            return
+        if isinstance(event, messages.JobProgress):
+            text = f"{event.stage} {event.i}/{event.n}" if event.n else event.stage
+            self._inbox.put(JobProgress(job.job_id, event.stage, event.i, event.n, event.eta_s, text))
+            return
+        if event.seq <= job.last_seq:
+            return
+        job.last_seq = event.seq
+        if event.name == "done":
+            job.outputs = event.outputs
+            self._advance(job)
+        elif event.name == "failed":
+            error = event.error or messages.ErrorInfo("internal", "The job failed without saying why")
+            self._end(job, JobFailed(job.job_id, error.code, error.title, error.hint, error.detail))
+        elif event.name == "cancelled":
+            self._end(job, JobCancelled(job.job_id))
+        else:
+            stage = {"queued": "Waiting in the queue", "started": "Starting"}.get(event.name, event.note)
+            self._inbox.put(JobProgress(job.job_id, stage, 0, 0, None, stage))
+
+    def _end(self, job: Job, event: JobDone | JobFailed | JobCancelled) -> None:
+        if self._jobs.get(job.job_id) is job:
+            del self._jobs[job.job_id]
+            self._inbox.put(event)
+
+    def _transfer(self, job: Job, work: "Callable[[Client, Job, _Report], None]") -> None:
+        """Run an upload or a download in the files' thread, over a connection of its own."""
+        assert self._client is not None
+        connection = self._client.connection
+        job.transferring = True
+
+        def report(stage: str, name: str, done: int, total: int) -> None:
+            if job.cancelled.is_set() or self._stop.is_set():
+                raise Stopped("The transfer was stopped")
+            text = f"{stage} {name}"
+            self._inbox.put(JobProgress(job.job_id, stage, done, total, None, text))
+
+        def task() -> None:
+            trouble: LinkError | None = None
+            try:
+                with Client(connection, "ex4d file transfer") as client:
+                    work(client, job, report)
+            except LinkError as error:
+                trouble = error
+            except OSError as error:
+                trouble = LocalStorage(f"Files cannot be written: {error.strerror or error}", detail=str(error))
+            self.tell(lambda: self._transferred(job, trouble))
+
+        self._add_file_task(task)
+
+    def _transferred(self, job: Job, trouble: LinkError | None) -> None:
+        job.transferring = False
+        if trouble is None and job.outputs is not None:
+            files = {output.role: job.output_folder / output.role for output in job.outputs}
+            self._end(job, JobDone(job.job_id, files))
+        elif isinstance(trouble, Stopped) or (job.cancelled.is_set() and not job.submitted):
+            self._end(job, JobCancelled(job.job_id))
+        elif trouble is None:
+            self._advance(job)
+        elif isinstance(trouble, _CONNECTION_TROUBLE) and job.transfer_failures < TRANSFER_TRIES:
+            job.transfer_failures += 1
+            if self._client is not None:
+                self._client.status()  # raises when the link is broken too, which starts the mending
+                self._advance(job)
+        else:
+            self._end(job, _failure(job.job_id, trouble))
+
+
+_Report = Callable[[str, str, int, int], None]
+
+
+def _upload_inputs(client: Client, job: Job, report: _Report) -> None:
+    uploaded = {}
+    for role, path in job.inputs.items():
+        artifact = client.upload(path, partial(report, "Uploading", path.name))
+        uploaded[role] = (artifact, path.name)
+    job.uploaded = uploaded
+
+
+def _download_outputs(client: Client, job: Job, report: _Report) -> None:
+    """Fetch all outputs, then rename all: a folder never holds half of a new result."""
+    assert job.outputs is not None
+    mark = f".{job.job_id[:8]}.new"
+    try:
+        for output in job.outputs:
+            arriving = job.output_folder / (output.role + mark)
+            client.download(output.artifact, arriving, partial(report, "Downloading", output.role))
+        for output in job.outputs:
+            (job.output_folder / (output.role + mark)).replace(job.output_folder / output.role)
+    except _CONNECTION_TROUBLE:
+        raise  # what has arrived is kept: the download goes on from there
+    except (LinkError, OSError):
+        for leftover in job.output_folder.glob(f"*{mark}*"):
+            leftover.unlink(missing_ok=True)
+        raise
+
+
+def _failure(job_id: str, error: LinkError) -> JobFailed:
+    return JobFailed(job_id, error.code, error.title, error.hint, error.detail)

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every message of the protocol, as a type. New fields come with defaults; old fields keep their meaning.
+
+Change PROTOCOL_VERSION in the same commit: the minor number when something is added, the major one when old peers
+break.
+`hello`, `welcome` and `error` are frozen for ever, so that two versions can always tell each other what is wrong.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from .fields import Checked, Matches, PlainData, Within
+
+PROTOCOL_VERSION = (1, 0)
+HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
+CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
+WINDOW = 4  # chunks under way at once
+
+JobId = Annotated[str, Matches("[0-9a-f]{32}")]  # uuid4().hex, made by the client: sending twice is harmless
+Sha256 = Annotated[str, Matches("[0-9a-f]{64}")]
+Size = Annotated[int, Within(0, 2**46)]  # bytes
+Count = Annotated[int, Within(0, 2**53)]
+Word = Annotated[str, Matches("[a-z][a-z0-9_.-]{0,63}")]  # kinds, codes
+DEVICE_NAMES = "(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])"  # no file on Windows may be called so, with any extension
+Role = Annotated[  # a file's name in the shot folder
+    str, Matches(f"(?!{DEVICE_NAMES}([.]|$))[A-Za-z0-9][A-Za-z0-9_-]{{0,47}}([.][A-Za-z0-9]{{1,15}}){{0,3}}")
+]
+Params = Annotated[dict[str, Any], PlainData()]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+EventName = Literal["queued", "started", "stage", "requeued", "done", "failed", "cancelled"]
+
+
+class Message(Checked):
+    """One frame-0 header. `type_name` is what stands on the wire."""
+
+    type_name: ClassVar[str]
+
+
+MESSAGES: dict[str, type[Message]] = {}
+MessageType = TypeVar("MessageType", bound=type[Message])
+
+
+def message(type_name: str) -> Callable[[MessageType], MessageType]:
+    """Register a message under its name on the wire."""
+
+    def register(cls: MessageType) -> MessageType:
+        assert type_name not in MESSAGES, f"two messages are called {type_name}"
+        cls.type_name = type_name
+        MESSAGES[type_name] = cls
+        return cls
+
+    return register
+
+
+# Parts
+
+
+@dataclass(frozen=True)
+class ArtifactRef(Checked):
+    """A file by its content."""
+
+    sha256: Sha256
+    size: Size
+
+
+@dataclass(frozen=True)
+class InputRef(Checked):
+    """A file that a job reads."""
+
+    role: Role
+    artifact: ArtifactRef
+    file_name: str  # as the artist knows it: its extension tells the worker what it is
+
+
+@dataclass(frozen=True)
+class OutputRef(Checked):
+    """A file that a job made; the role is its name in the shot folder."""
+
+    role: Role
+    artifact: ArtifactRef
+
+
+@dataclass(frozen=True)
+class ErrorInfo(Checked):
+    """What went wrong, for a person: the title says what, the hint what to do, the detail where to look."""
+
+    code: Word
+    title: str
+    hint: str = ""
+    detail: str = ""
+
+
+# Hello
+
+
+@message("hello")
+@dataclass(frozen=True)
+class Hello(Message):
+    """First words of a client."""
+
+    proto: tuple[int, int]
+    client: str = ""  # name and version, for the log
+
+
+@message("welcome")
+@dataclass(frozen=True)
+class Welcome(Message):
+    """The server's answer. A changed boot_id means: subscribe to everything again."""
+
+    proto: tuple[int, int]
+    server_version: str
+    boot_id: str
+    header_limit: Count = HEADER_LIMIT
+    chunk_limit: Count = CHUNK_LIMIT
+
+
+@message("error")
+@dataclass(frozen=True)
+class Refusal(Message):
+    """The request was not done."""
+
+    error: ErrorInfo
+
+
+# Files
+
+
+@message("blob.stat")
+@dataclass(frozen=True)
+class StatBlob(Message):
+    """Ask how much of a file the server has."""
+
+    artifact: ArtifactRef
+
+
+@message("blob.put")
+@dataclass(frozen=True)
+class PutBlob(Message):
+    """One chunk of a file, in the second frame. A chunk that does not continue what is stored changes nothing."""
+
+    artifact: ArtifactRef
+    offset: Size
+
+
+@message("blob.state")
+@dataclass(frozen=True)
+class BlobState(Message):
+    """How much of a file the server has: go on from `offset`."""
+
+    artifact: ArtifactRef
+    offset: Size
+    complete: bool
+
+
+@message("blob.get")
+@dataclass(frozen=True)
+class GetBlob(Message):
+    """Ask for one chunk of a file."""
+
+    artifact: ArtifactRef
+    offset: Size
+    length: Annotated[int, Within(1, CHUNK_LIMIT)]
+
+
+@message("blob.data")
+@dataclass(frozen=True)
+class BlobData(Message):
+    """One chunk of a file, in the second frame."""
+
+    artifact: ArtifactRef
+    offset: Size
+
+
+# Jobs
+
+
+@message("job.submit")
+@dataclass(frozen=True)
+class SubmitJob(Message):
+    """Queue a job. The same id with the same content is harmless, with another content it is refused."""
+
+    job_id: JobId
+    kind: Word
+    params: Params = field(default_factory=dict)
+    inputs: tuple[InputRef, ...] = ()
+
+
+@message("job.subscribe")
+@dataclass(frozen=True)
+class SubscribeJob(Message):
+    """Send the events after `after_seq`, then every new one."""
+
+    job_id: JobId
+    after_seq: Count = 0
+
+
+@message("job.cancel")
+@dataclass(frozen=True)
+class CancelJob(Message):
+    """Stop a job. Never waits behind work."""
+
+    job_id: JobId
+
+
+@message("job.state")
+@dataclass(frozen=True)
+class JobStatus(Message):
+    """Where a job stands."""
+
+    job_id: JobId
+    state: JobState
+    last_seq: Count
+    ahead: Count = 0  # jobs that run before this one
+
+
+@message("job.event")
+@dataclass(frozen=True)
+class JobEvent(Message):
+    """Something that happened to a job. Stored; `seq` counts from 1 without gaps."""
+
+    job_id: JobId
+    seq: Count
+    name: EventName
+    at_s: float  # Unix time
+    attempt: Count = 0
+    note: str = ""  # the stage's name, or why it was queued again
+    error: ErrorInfo | None = None
+    outputs: tuple[OutputRef, ...] = ()
+
+
+@message("job.progress")
+@dataclass(frozen=True)
+class JobProgress(Message):
+    """Step `i` of `n` of a stage is done. Never stored: a newer one replaces it."""
+
+    job_id: JobId
+    stage: str
+    i: Count
+    n: Count
+    eta_s: float | None = None
+
+
+# Server
+
+
+@message("server.status")
+@dataclass(frozen=True)
+class AskStatus(Message):
+    """Ask how the server is."""
+
+
+@message("server.state")
+@dataclass(frozen=True)
+class ServerState(Message):
+    """How the server is."""
+
+    server_version: str
+    boot_id: str
+    pid: Count
+    uptime_s: float
+    home: str
+    log_path: str
+    queued: Count
+    running: str = ""  # job id
+    running_kind: str = ""
+    progress_age_s: float | None = None  # seconds since the running job last reported: tells busy from hung
+    worker_pid: Count | None = None
+
+
+@message("server.stop")
+@dataclass(frozen=True)
+class StopServer(Message):
+    """End the server. The running job goes back to the queue."""

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files over a connection: 1 MiB chunks, four under way, resumed where they stopped, checked by sha256."""
+
+import contextlib
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import LocalStorage, TransferFailed
+from .messages import CHUNK_LIMIT, WINDOW, ArtifactRef, BlobData, BlobState, GetBlob, PutBlob, StatBlob
+
+if TYPE_CHECKING:
+    from .client import Client
+
+TransferProgress = Callable[[int, int], None]
+"""Receives (bytes done, bytes in all). It may raise to stop the transfer; what was stored is kept for a resume."""
+
+MAX_REWINDS = 20  # another client sending the same file at the same time costs a few; more is a defect
+
+
+def file_reference(path: Path, progress: TransferProgress | None = None) -> ArtifactRef:
+    """Hash a file.
+
+    Raises:
+        LocalStorage: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        total = path.stat().st_size
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_LIMIT):
+                digest.update(chunk)
+                size += len(chunk)
+                if progress:
+                    progress(0, max(size, total))  # nothing is sent yet; gives the caller its chance to stop us
+    except OSError as error:
+        raise LocalStorage(f"{path.name} cannot be read: {error.strerror or error}", detail=str(path)) from error
+    return ArtifactRef(digest.hexdigest(), size)
+
+
+def upload(client: "Client", path: Path, progress: TransferProgress | None = None) -> ArtifactRef:
+    """Send a file; what the server already has is not sent again.
+
+    Raises:
+        LocalStorage: the file cannot be read.
+        TransferFailed: it changed while it was sent.
+        RemoteError: the server could not store it.
+    """
+    artifact = file_reference(path, progress)
+    state = client.request(StatBlob(artifact), BlobState)
+    try:
+        with path.open("rb") as file:
+            rewinds = 0
+            while not state.complete:
+                if rewinds > MAX_REWINDS:
+                    raise TransferFailed(f"The server did not accept {path.name} in order")
+                state = _upload_from(client, artifact, file.seek, file.read, state.offset, progress)
+                rewinds += 1
+    except OSError as error:
+        raise LocalStorage(f"{path.name} cannot be read: {error.strerror or error}", detail=str(path)) from error
+    if progress:
+        progress(artifact.size, artifact.size)
+    return artifact
+
+
+def _upload_from(
+    client: "Client",
+    artifact: ArtifactRef,
+    seek: Callable[[int], int],
+    read: Callable[[int], bytes],
+    offset: int,
+    progress: TransferProgress | None,
+) -> BlobState:
+    """Send chunks from an offset until all are stored, or until the server says that it is elsewhere."""
+    seek(offset)
+    under_way: deque[tuple[int, int]] = deque()  # request number, offset that its reply should tell
+    first = True
+    state = BlobState(artifact, offset, False)
+    try:
+        while True:
+            while len(under_way) < WINDOW and (offset < artifact.size or first):  # an empty file is one empty chunk
+                chunk = read(min(CHUNK_LIMIT, artifact.size - offset))
+                if not chunk and offset < artifact.size:
+                    raise TransferFailed("The file became shorter while it was sent")
+                rid = client.send(PutBlob(artifact, offset), chunk)
+                offset += len(chunk)
+                under_way.append((rid, offset))
+                first = False
+            if not under_way:
+                return state
+            rid, expected = under_way.popleft()
+            state, _ = client.receive(rid, BlobState)
+            if progress:
+                progress(min(state.offset, artifact.size), artifact.size)
+            if state.complete or state.offset != expected:
+                while under_way:
+                    state, _ = client.receive(under_way.popleft()[0], BlobState)
+                return state
+    finally:
+        client.forget([rid for rid, _ in under_way])
+
+
+def download(client: "Client", artifact: ArtifactRef, path: Path, progress: TransferProgress | None = None) -> None:
+    """Fetch a file under a temporary name (`.part`, kept for a resume), check it and rename it.
+
+    Raises:
+        LocalStorage: the file cannot be written.
+        TransferFailed: what arrived is not what was promised.
+        RemoteError: the server does not have it.
+    """
+    part = path.with_name(f"{path.name}.{artifact.sha256[:16]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as file:
+            offset = file.tell()
+            if offset > artifact.size:
+                file.truncate(0)
+                offset = 0
+            _download_from(client, artifact, offset, file.write, progress)
+        if file_reference(part) != artifact:
+            part.unlink()
+            raise TransferFailed(f"{path.name} arrived damaged", hint="Try again.")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()  # a full disk needs the space back more than we need the resume
+        raise LocalStorage(f"{path.name} cannot be written: {error.strerror or error}", detail=str(path)) from error
+
+
+def _download_from(
+    client: "Client",
+    artifact: ArtifactRef,
+    offset: int,
+    write: Callable[[bytes], int],
+    progress: TransferProgress | None,
+) -> None:
+    under_way: deque[tuple[int, int]] = deque()  # request number, length
+    done = offset
+    try:
+        while done < artifact.size:
+            while len(under_way) < WINDOW and offset < artifact.size:
+                length = min(CHUNK_LIMIT, artifact.size - offset)
+                under_way.append((client.send(GetBlob(artifact, offset, length)), length))
+                offset += length
+            rid, length = under_way.popleft()
+            data, chunk = client.receive(rid, BlobData)
+            if data.offset != done or len(chunk) != length:
+                raise TransferFailed(f"Expected {length} bytes at {done}, got {len(chunk)} at {data.offset}")
+            write(chunk)
+            done += length
+            if progress:
+                progress(done, artifact.size)
+    finally:
+        client.forget([rid for rid, _ in under_way])
