@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the new camera sees of the plate: the colour and mask clips that steer the generation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .camera import Array, CameraPath, Convention, check_convention, check_intrinsics
+from .errors import CameraError, MachineError, ShapeError
+from .mesh import DWMesh, check_depth, far_depth, watertight_mesh
+from .progress import ProgressCallback, track
+from .raster import Rasteriser, rasteriser
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The shot from the take's cameras, one entry per output frame."""
+
+    color: Array  # uint8 [N, h, w, 3], black where the mask is False
+    mask: Array  # bool [N, h, w], True where the plate shows, False where we must paint
+    depth: Array  # float32 [N, h, w], z-depth of the nearest surface, occluders too; inf where nothing is
+
+
+def render_conditioning(
+    frames: Array,
+    depth: Array,
+    intrinsics: Array,
+    convention: Convention,
+    cameras: CameraPath,
+    raster: str | Rasteriser = "auto",
+    progress: ProgressCallback | None = None,
+) -> Conditioning:
+    """Draw the shot's meshes from the take's cameras.
+
+    In the reference convention the first output frame is its source frame itself with a full mask, as in the release.
+
+    Args:
+        frames: the plate. uint8 [T, H, W, 3]
+        depth: z-depth of the plate, shot units. float [T, H, W]
+        intrinsics: the plate camera's, pixels. [3, 3]
+        cameras: the take's; `source_frame` is rounded to the nearest frame of the plate.
+        raster: a backend's name or the backend itself.
+
+    Raises:
+        CameraError: a camera asks for a frame that the shot does not have, or (reference) for another size.
+        ShapeError, DepthError: the arrays do not fit each other or hold no depth; the message names the frame.
+    """
+    check_convention(convention)
+    check_intrinsics(intrinsics)
+    source = _source_frames(frames, depth, cameras)
+    height, width = frames.shape[1:3]
+    if convention == "reference" and (cameras.width, cameras.height) != (width, height):
+        size = f"{cameras.width} x {cameras.height}"
+        raise CameraError(
+            f"The reference convention renders at the plate's size, {width} x {height}, got {size}. "
+            "Set the camera's size to the plate's or use the exact convention."
+        )
+    backend = rasteriser(raster) if isinstance(raster, str) else raster
+    for frame in np.unique(source):
+        check_depth(depth[frame], int(frame))
+    far = far_depth(depth[np.unique(source)])
+    result = _empty(len(cameras), cameras.height, cameras.width)
+    mesh: DWMesh | None = None
+    for n in track(range(len(cameras)), "Rendering the mesh", progress):
+        if mesh is None or source[n] != source[n - 1]:
+            mesh = watertight_mesh(depth[source[n]], intrinsics, convention, far)
+        view = backend.render(
+            mesh,
+            frames[source[n]],
+            cameras.world_to_camera[n],
+            cameras.intrinsics[n],
+            cameras.width,
+            cameras.height,
+        )
+        result.color[n], result.mask[n], result.depth[n] = view.color, view.mask, view.depth
+        if n == 0 and convention == "reference":
+            result.color[0], result.mask[0] = frames[source[0]], True
+    return result
+
+
+def _source_frames(frames: Array, depth: Array, cameras: CameraPath) -> Array:
+    """Check the clip and find the plate's frame of each output frame. Returns: int [N]"""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3:] != (3,) or frames.size == 0:
+        raise ShapeError(f"frames must be uint8 [T, H, W, 3] and not empty, got {frames.dtype} {list(frames.shape)}.")
+    if depth.shape != frames.shape[:3]:
+        raise ShapeError(f"depth must be {list(frames.shape[:3])} like the frames, got {list(depth.shape)}.")
+    source = np.rint(cameras.source_frame)
+    late = np.flatnonzero(source > len(frames) - 1)
+    if late.size:
+        raise CameraError(
+            f"source_frame, frame {late[0]}: asks for frame {cameras.source_frame[late[0]]:g}, but the shot has frames "
+            f"0 to {len(frames) - 1}. Shorten the camera move or freeze its end."
+        )
+    return source.astype(np.intp)
+
+
+def _empty(count: int, height: int, width: int) -> Conditioning:
+    try:
+        return Conditioning(
+            np.empty((count, height, width, 3), dtype=np.uint8),
+            np.empty((count, height, width), dtype=np.bool_),
+            np.empty((count, height, width), dtype=np.float32),
+        )
+    except MemoryError as error:
+        size = f"{count} frames of {width} x {height}"
+        raise MachineError(f"{size} do not fit into memory. Render fewer frames or a smaller picture.") from error

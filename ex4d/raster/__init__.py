@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing a DW-Mesh from a new camera: one small interface, and the rules that every backend follows.
+
+A pixel shows the nearest surface at its centre. Triangles that cross the near plane are clipped.
+
+exact: the plate's colour comes from the texture, bilinear. A pixel is in the mask when its face shows the plate and
+turns the side to the camera that the source camera saw. A face that only hides is drawn as far away as it reaches
+within SLACK_PX of the sample and a plate face reaches SLACK_PX past its edges, so that rounding never decides between
+the two where they meet; at its own vertices (weight above VERTEX_WEIGHT) a torn face shows them, for the plate did.
+reference: the release's RGBA per vertex, interpolated; in the mask where alpha is above 125 of 255; colour truncated;
+nothing beyond FAR_DEPTH.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..camera import MAX_SIDE_PX, Array, check_intrinsics, check_world_to_camera
+from ..errors import CameraError, InputError, ShapeError
+from ..mesh import DWMesh
+
+NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
+FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
+ALPHA_THRESHOLD = 125 / 255  # EX-4D release, recon.py; reference convention only
+SLACK_PX = 1 / 256  # the sub-pixel step of common graphics hardware
+VERTEX_WEIGHT = 1 - 1 / 64
+
+
+@dataclass(frozen=True)
+class Render:
+    """One frame as a camera sees it."""
+
+    color: Array  # uint8 [h, w, 3], black where the mask is False
+    mask: Array  # bool [h, w], True where the plate shows
+    depth: Array  # float32 [h, w], z-depth of whatever is nearest, occluders too; inf where nothing is
+
+
+class Rasteriser(Protocol):
+    """A backend. It may keep buffers between frames; two threads may share it."""
+
+    name: str
+
+    def render(
+        self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
+    ) -> Render:
+        """Draw the mesh with the plate on it.
+
+        Args:
+            mesh: the mesh of one frame; its source camera's frame is the world.
+            texture: the plate's frame. uint8 [H, W, 3]
+            world_to_camera: OpenCV, rigid. [4, 4]
+            intrinsics: of the new camera, pixels. [3, 3]
+            width, height: size of the picture to draw.
+        """
+        ...
+
+
+RASTERISERS = ("cpu", "reference")
+
+
+def rasteriser(name: str = "auto") -> Rasteriser:
+    """Pick a backend by name; auto is the fastest that this machine has."""
+    if name in ("auto", "cpu"):
+        from .cpu import CpuRasteriser
+
+        return CpuRasteriser()
+    if name == "reference":
+        from .reference import ReferenceRasteriser
+
+        return ReferenceRasteriser()
+    raise InputError(f"There is no rasteriser {name!r}. Choose auto, {' or '.join(RASTERISERS)}.")
+
+
+def check_render_input(
+    mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
+) -> None:
+    """Refuse what no backend can draw, naming the argument."""
+    check_world_to_camera(world_to_camera)
+    check_intrinsics(intrinsics)
+    padding = 4 if mesh.convention == "exact" else 0
+    plate = [side - padding for side in mesh.depth.shape]
+    if texture.dtype != np.uint8 or list(texture.shape) != [*plate, 3]:
+        raise ShapeError(
+            f"texture must be uint8 {[*plate, 3]} like the mesh, got {texture.dtype} {list(texture.shape)}."
+        )
+    for name, side in (("width", width), ("height", height)):
+        if not 1 <= side <= MAX_SIDE_PX:
+            raise CameraError(f"{name} must be from 1 to {MAX_SIDE_PX} pixels, got {side}.")

@@ -1,0 +1,497 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast rasteriser for processors: numba kernels over bands of the picture, in plain threads.
+
+The mesh is a grid, so there is no index buffer: the vertices are projected once, then each band of output rows walks
+the grid's cells. Small cells test their few samples directly; large or clipped faces go row by row. A pixel keeps the
+face that is nearest in inverse depth, faces come in the same order in every band, and colour is computed once per pixel
+at the end: the result does not depend on the number of bands or threads.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import numpy as np
+
+from ..camera import Array
+from ..mesh import DWMesh, compiled
+from . import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+
+SEGMENT = 32  # cells of one grid row that are skipped together
+SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
+ROUNDING_PX = 1e-7  # covers rounding of the edge functions, so that neighbours never leave a crack
+MAX_THREADS = 8
+BANDS_PER_THREAD = 4
+
+
+class CpuRasteriser:
+    """See the module. `threads`: None for all cores, up to 8."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or min(MAX_THREADS, _available_cores())
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="ex4d-raster")
+        self._lock = Lock()
+        self._buffers: dict[str, Array] = {}
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: type) -> Array:
+        kept = self._buffers.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._buffers[name] = np.empty(shape, dtype=dtype)
+        return kept
+
+    def render(
+        self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
+    ) -> Render:
+        check_render_input(mesh, texture, world_to_camera, intrinsics, width, height)
+        rows, columns = mesh.depth.shape
+        ray_x, ray_y = mesh.rays
+        matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
+        depth, texture = np.ascontiguousarray(mesh.depth), np.ascontiguousarray(texture)
+        visible, exact = np.ascontiguousarray(mesh.visible), mesh.convention == "exact"
+        color = np.empty((height, width, 3), dtype=np.uint8)
+        mask = np.empty((height, width), dtype=np.bool_)
+        out_depth = np.empty((height, width), dtype=np.float32)
+        segments = -(-(columns - 1) // SEGMENT)
+        with self._lock:
+            screen = self._buffer("screen", (rows, columns, 3), np.float32)
+            spans = self._buffer("spans", (rows, segments, 2), np.float32)
+            nearest = self._buffer("nearest", (height, width), np.float32)
+            faces = self._buffer("faces", (height, width), np.int32)
+
+            def project(begin: int, end: int) -> None:
+                _project(ray_x, ray_y, depth, matrix, begin, end, screen, spans)
+
+            def draw(begin: int, end: int) -> None:
+                grid = (ray_x, ray_y, depth, matrix, screen)
+                _draw_band(*grid, spans, visible, exact, begin, end, nearest, faces)
+                plate = (mesh.u, mesh.v, mesh.vertex_alpha, texture)
+                _shade_band(*grid, visible, exact, begin, end, faces, *plate, color, mask, out_depth)
+
+            self._in_bands(project, rows)
+            self._in_bands(draw, height)
+        return Render(color, mask, out_depth)
+
+    def _in_bands(self, work: Callable[[int, int], None], length: int) -> None:
+        count = 1 if self.threads == 1 else min(length, self.threads * BANDS_PER_THREAD)
+        ends = [length * band // count for band in range(count + 1)]
+        list(self._pool.map(work, ends[:-1], ends[1:]))
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@compiled
+def _project(
+    ray_x: Array, ray_y: Array, depth: Array, matrix: Array, begin: int, end: int, screen: Array, spans: Array
+) -> None:
+    """Fill rows begin..end of screen [H, W, 3] with (x, y, 1 / z), 1 / z = 0 before the near plane, and of spans.
+
+    spans [H, S, 2]: lowest and highest y of each segment's vertices; infinite when one lies before the near plane.
+    """
+    columns = depth.shape[1]
+    for j in range(begin, end):
+        x0, x1 = matrix[0, 1] * ray_y[j] + matrix[0, 2], matrix[0, 0]
+        y0, y1 = matrix[1, 1] * ray_y[j] + matrix[1, 2], matrix[1, 0]
+        z0, z1 = matrix[2, 1] * ray_y[j] + matrix[2, 2], matrix[2, 0]
+        for i in range(columns):
+            d = np.float64(depth[j, i])
+            z = d * (z0 + z1 * ray_x[i]) + matrix[2, 3]
+            inverse_z = 1.0 / z if z >= NEAR_DEPTH else 0.0
+            screen[j, i, 0] = (d * (x0 + x1 * ray_x[i]) + matrix[0, 3]) * inverse_z
+            screen[j, i, 1] = (d * (y0 + y1 * ray_x[i]) + matrix[1, 3]) * inverse_z
+            screen[j, i, 2] = inverse_z
+        for s in range(spans.shape[1]):
+            low, high = np.float32(np.inf), np.float32(-np.inf)
+            for i in range(s * SEGMENT, min(columns, (s + 1) * SEGMENT + 1)):
+                if screen[j, i, 2] == 0:
+                    low, high = np.float32(-np.inf), np.float32(np.inf)
+                    break
+                low, high = min(low, screen[j, i, 1]), max(high, screen[j, i, 1])
+            spans[j, s, 0], spans[j, s, 1] = low, high
+
+
+@compiled
+def _keep_nearest(
+    w0: float,
+    w1: float,
+    w2: float,
+    q0: float,
+    q1: float,
+    q2: float,
+    slope: float,
+    far_limit: float,
+    face: int,
+    y: int,
+    x: int,
+    nearest: Array,
+    faces: Array,
+) -> None:
+    """Give pixel (x, y) to the face if it is nearer than what is there.
+
+    w: weights of the corners on the screen (not normalised; below 0 just outside). q: inverse depth of the corners.
+    slope: how far an occluder is pushed back, in inverse depth; 0 for plate faces.
+    """
+    w0, w1, w2 = max(w0, 0.0), max(w1, 0.0), max(w2, 0.0)
+    total = w0 + w1 + w2
+    if total <= 0:
+        return
+    q = (w0 * q0 + w1 * q1 + w2 * q2) / total
+    if slope > 0:
+        q = max(min(q0, q1, q2), q - slope) * (1 - 1e-6)  # 1e-6: above float32 rounding, level occluders lose too
+    stored = np.float32(q)
+    if stored > nearest[y, x] and q >= far_limit:
+        nearest[y, x] = stored
+        faces[y, x] = face
+
+
+@compiled
+def _draw_triangle(
+    x0: float,
+    y0: float,
+    q0: float,
+    x1: float,
+    y1: float,
+    q1: float,
+    x2: float,
+    y2: float,
+    q2: float,
+    shows: bool,
+    exact: bool,
+    face: int,
+    begin: int,
+    end: int,
+    nearest: Array,
+    faces: Array,
+) -> None:
+    """Draw one face of any size into rows begin..end. Corners: pixels and inverse depth."""
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    if area == 0 or not np.isfinite(area):
+        return
+    sign = 1.0 if area > 0 else -1.0
+    plate = exact and shows and area > 0
+    slack = SLACK_PX if plate else ROUNDING_PX
+    # Weight of corner k at (x, y): a_k x + b_k y + c_k, positive inside.
+    a0, b0 = -(y2 - y1) * sign, (x2 - x1) * sign
+    a1, b1 = -(y0 - y2) * sign, (x0 - x2) * sign
+    a2, b2 = -(y1 - y0) * sign, (x1 - x0) * sign
+    s0, s1, s2 = slack * (abs(a0) + abs(b0)), slack * (abs(a1) + abs(b1)), slack * (abs(a2) + abs(b2))
+    slope = 0.0
+    if exact and not plate:
+        slope = abs(a0 * q0 + a1 * q1 + a2 * q2) + abs(b0 * q0 + b1 * q1 + b2 * q2)
+        slope = SLACK_PX * slope / abs(area) + 1e-30
+    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
+    width = nearest.shape[1]
+    low, high = min(x0, x1, x2) - 0.5 - slack, max(x0, x1, x2) - 0.5 + slack
+    first, last = int(np.ceil(max(low, 0.0))), int(np.floor(min(high, width - 1.0)))
+    row_first = int(np.ceil(max(min(y0, y1, y2) - 0.5 - slack, float(begin))))
+    row_last = int(np.floor(min(max(y0, y1, y2) - 0.5 + slack, end - 1.0)))
+    for y in range(row_first, row_last + 1):
+        py = y + 0.5
+        r0, r1, r2 = b0 * (py - y1) - a0 * x1, b1 * (py - y2) - a1 * x2, b2 * (py - y0) - a2 * x0
+        # The part of the row that can be inside; one pixel more on both sides, for rounding.
+        left, right = float(first), float(last)
+        for a, r, s in ((a0, r0, s0), (a1, r1, s1), (a2, r2, s2)):
+            if a > 0:
+                left = max(left, (-s - r) / a - 1.5)
+            elif a < 0:
+                right = min(right, (-s - r) / a + 0.5)
+        if not left <= right:
+            continue
+        for x in range(int(left), int(right) + 1):
+            px = x + 0.5
+            w0 = (px - x1) * a0 + (py - y1) * b0
+            w1 = (px - x2) * a1 + (py - y2) * b1
+            w2 = (px - x0) * a2 + (py - y0) * b2
+            if w0 >= -s0 and w1 >= -s1 and w2 >= -s2:
+                _keep_nearest(w0, w1, w2, q0, q1, q2, slope, far_limit, face, y, x, nearest, faces)
+
+
+@compiled
+def _homogeneous(ray_x: Array, ray_y: Array, depth: Array, matrix: Array, j: int, i: int) -> tuple[float, float, float]:
+    """(x z, y z, z) of a vertex, also before the near plane."""
+    d = np.float64(depth[j, i])
+    x, y = d * ray_x[i], d * ray_y[j]
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * d + matrix[0, 3],
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * d + matrix[1, 3],
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * d + matrix[2, 3],
+    )
+
+
+@compiled
+def _corners(face: int, rows: int, columns: int) -> tuple[int, int, int, int, int, int]:
+    """Row and column of the three corners of a face: 2 * cell + (0 or 1), then the closing quad."""
+    cell = face >> 1
+    if cell == (rows - 1) * (columns - 1):
+        if face & 1:
+            return rows - 1, columns - 1, 0, 0, rows - 1, 0
+        return 0, columns - 1, 0, 0, rows - 1, columns - 1
+    j, i = cell // (columns - 1), cell % (columns - 1)
+    if face & 1:
+        return j + 1, i, j, i + 1, j + 1, i + 1
+    return j + 1, i, j, i, j, i + 1
+
+
+@compiled
+def _draw_face(
+    ray_x: Array,
+    ray_y: Array,
+    depth: Array,
+    matrix: Array,
+    screen: Array,
+    shows: bool,
+    exact: bool,
+    face: int,
+    begin: int,
+    end: int,
+    nearest: Array,
+    faces: Array,
+) -> None:
+    """Draw a face of any size, clipped at the near plane."""
+    rows, columns = depth.shape
+    j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
+    jj, ii = (j0, j1, j2), (i0, i1, i2)
+    corners = np.empty((4, 3))
+    count = 0
+    for k in range(3):
+        j, i, next_j, next_i = jj[k], ii[k], jj[(k + 1) % 3], ii[(k + 1) % 3]
+        inside, next_inside = screen[j, i, 2] > 0, screen[next_j, next_i, 2] > 0
+        if inside:
+            corners[count, 0], corners[count, 1], corners[count, 2] = screen[j, i, 0], screen[j, i, 1], screen[j, i, 2]
+            count += 1
+        if inside != next_inside:
+            if not inside:  # always from the inside outwards, so that both faces of an edge cut it at the same place
+                j, i, next_j, next_i = next_j, next_i, j, i
+            x0, y0, z0 = _homogeneous(ray_x, ray_y, depth, matrix, j, i)
+            x1, y1, z1 = _homogeneous(ray_x, ray_y, depth, matrix, next_j, next_i)
+            t = (z0 - NEAR_DEPTH) / (z0 - z1)
+            corners[count, 0] = (x0 + t * (x1 - x0)) / NEAR_DEPTH
+            corners[count, 1] = (y0 + t * (y1 - y0)) / NEAR_DEPTH
+            corners[count, 2] = 1.0 / NEAR_DEPTH
+            count += 1
+    for k in range(1, count - 1):
+        p, q, r = corners[0], corners[k], corners[k + 1]
+        _draw_triangle(
+            p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], shows, exact, face, begin, end, nearest, faces
+        )
+
+
+@compiled
+def _draw_band(
+    ray_x: Array,
+    ray_y: Array,
+    depth: Array,
+    matrix: Array,
+    screen: Array,
+    spans: Array,
+    visible: Array,
+    exact: bool,
+    begin: int,
+    end: int,
+    nearest: Array,
+    faces: Array,
+) -> None:
+    """Fill output rows begin..end of nearest (inverse depth, 0 for nothing) and faces (-1 for nothing)."""
+    rows, columns = depth.shape
+    width = nearest.shape[1]
+    nearest[begin:end] = 0.0
+    faces[begin:end] = -1
+    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
+    reach = SLACK_PX if exact else ROUNDING_PX
+    for j in range(rows - 1):
+        for s in range(spans.shape[1]):
+            if min(spans[j, s, 0], spans[j + 1, s, 0]) - reach > end - 0.5:
+                continue
+            if max(spans[j, s, 1], spans[j + 1, s, 1]) + reach < begin + 0.5:
+                continue
+            for i in range(s * SEGMENT, min(columns - 1, (s + 1) * SEGMENT)):
+                qa, qb = np.float64(screen[j, i, 2]), np.float64(screen[j, i + 1, 2])
+                qc, qe = np.float64(screen[j + 1, i, 2]), np.float64(screen[j + 1, i + 1, 2])
+                face = 2 * (j * (columns - 1) + i)
+                if qa == 0 or qb == 0 or qc == 0 or qe == 0:
+                    if qa > 0 or qb > 0 or qc > 0 or qe > 0:
+                        for k in range(2):
+                            shows = visible[j, i, k]
+                            _draw_face(
+                                ray_x, ray_y, depth, matrix, screen, shows, exact, face + k, begin, end, nearest, faces
+                            )
+                    continue
+                ay, by = np.float64(screen[j, i, 1]), np.float64(screen[j, i + 1, 1])
+                cy, ey = np.float64(screen[j + 1, i, 1]), np.float64(screen[j + 1, i + 1, 1])
+                low, high = min(ay, by, cy, ey) - 0.5 - reach, max(ay, by, cy, ey) - 0.5 + reach
+                if not (low <= end - 1 and high >= begin):
+                    continue
+                ax, bx = np.float64(screen[j, i, 0]), np.float64(screen[j, i + 1, 0])
+                cx, ex = np.float64(screen[j + 1, i, 0]), np.float64(screen[j + 1, i + 1, 0])
+                left, right = min(ax, bx, cx, ex) - 0.5 - reach, max(ax, bx, cx, ex) - 0.5 + reach
+                if not (left <= width - 1 and right >= 0):
+                    continue
+                if right - left > SMALL_PX or high - low > SMALL_PX:
+                    shows = visible[j, i, 0]
+                    _draw_triangle(cx, cy, qc, ax, ay, qa, bx, by, qb, shows, exact, face, begin, end, nearest, faces)
+                    shows = visible[j, i, 1]
+                    _draw_triangle(
+                        cx, cy, qc, bx, by, qb, ex, ey, qe, shows, exact, face + 1, begin, end, nearest, faces
+                    )
+                    continue
+                row_first, row_last = int(np.ceil(max(low, float(begin)))), int(np.floor(min(high, end - 1.0)))
+                first, last = int(np.ceil(max(left, 0.0))), int(np.floor(min(right, width - 1.0)))
+                if row_first > row_last or first > last:
+                    continue
+                # Edges, all measured from c or b: cb (shared), ca, ab, be, ec.
+                cb_x, cb_y, ca_x, ca_y, ab_x, ab_y = bx - cx, by - cy, ax - cx, ay - cy, bx - ax, by - ay
+                be_x, be_y, ec_x, ec_y = ex - bx, ey - by, cx - ex, cy - ey
+                area0, area1 = ca_x * cb_y - ca_y * cb_x, cb_x * (ey - cy) - cb_y * (ex - cx)
+                sign0, sign1 = (1.0 if area0 > 0 else -1.0), (1.0 if area1 > 0 else -1.0)
+                plate0 = exact and visible[j, i, 0] and area0 > 0
+                plate1 = exact and visible[j, i, 1] and area1 > 0
+                slack0, slack1 = (SLACK_PX if plate0 else ROUNDING_PX), (SLACK_PX if plate1 else ROUNDING_PX)
+                cb_span = abs(cb_x) + abs(cb_y)
+                ca_slack, ab_slack = -slack0 * (abs(ca_x) + abs(ca_y)), -slack0 * (abs(ab_x) + abs(ab_y))
+                be_slack, ec_slack = -slack1 * (abs(be_x) + abs(be_y)), -slack1 * (abs(ec_x) + abs(ec_y))
+                slope0, slope1 = 0.0, 0.0
+                if exact and not plate0 and area0 != 0:
+                    dx = qc * ab_y - qa * cb_y + qb * ca_y
+                    dy = qc * ab_x - qa * cb_x + qb * ca_x
+                    slope0 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area0) + 1e-30
+                if exact and not plate1 and area1 != 0:
+                    dx = qc * be_y + qb * ec_y + qe * cb_y
+                    dy = qc * be_x + qb * ec_x + qe * cb_x
+                    slope1 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area1) + 1e-30
+                for y in range(row_first, row_last + 1):
+                    py = y + 0.5
+                    for x in range(first, last + 1):
+                        px = x + 0.5
+                        shared = cb_x * (py - cy) - cb_y * (px - cx)  # above 0: on e's side, below 0: on a's
+                        if area0 != 0:
+                            wa = -sign0 * shared
+                            wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
+                            wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
+                            if wa >= -slack0 * cb_span and wb >= ca_slack and wc >= ab_slack:
+                                _keep_nearest(wa, wb, wc, qa, qb, qc, slope0, far_limit, face, y, x, nearest, faces)
+                        if area1 != 0:
+                            we = sign1 * shared
+                            wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
+                            wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
+                            if we >= -slack1 * cb_span and wc >= be_slack and wb >= ec_slack:
+                                _keep_nearest(we, wb, wc, qe, qb, qc, slope1, far_limit, face + 1, y, x, nearest, faces)
+    for face in range(2 * (rows - 1) * (columns - 1), 2 * (rows - 1) * (columns - 1) + 2):
+        _draw_face(ray_x, ray_y, depth, matrix, screen, False, exact, face, begin, end, nearest, faces)
+
+
+@compiled
+def _weights(p0: Array, p1: Array, p2: Array, px: float, py: float) -> tuple[float, float, float, float, float]:
+    """Perspective-correct weights of a face's corners at a sample, its z-depth, and twice its area on the screen.
+
+    p: (x, y, 1 / z) of a corner. The area is above 0 when the face shows its front.
+    """
+    x0, y0, q0 = np.float64(p0[0]), np.float64(p0[1]), np.float64(p0[2])
+    x1, y1, q1 = np.float64(p1[0]), np.float64(p1[1]), np.float64(p1[2])
+    x2, y2, q2 = np.float64(p2[0]), np.float64(p2[1]), np.float64(p2[2])
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    sign = 1.0 if area > 0 else -1.0
+    w0 = max(0.0, sign * ((x2 - x1) * (py - y1) - (y2 - y1) * (px - x1)))
+    w1 = max(0.0, sign * ((x0 - x2) * (py - y2) - (y0 - y2) * (px - x2)))
+    w2 = max(0.0, sign * ((x1 - x0) * (py - y0) - (y1 - y0) * (px - x0)))
+    total = w0 * q0 + w1 * q1 + w2 * q2
+    return w0 * q0 / total, w1 * q1 / total, w2 * q2 / total, (w0 + w1 + w2) / total, area
+
+
+@compiled
+def _weights_across_near(
+    a: tuple[float, float, float], b: tuple[float, float, float], c: tuple[float, float, float], px: float, py: float
+) -> tuple[float, float, float, float, float]:
+    """The same for corners (x z, y z, z) on both sides of the near plane: solve z (px, py, 1) = sum of w_k corner_k."""
+    bc_x, bc_y, bc_z = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
+    ca_x, ca_y, ca_z = c[1] * a[2] - c[2] * a[1], c[2] * a[0] - c[0] * a[2], c[0] * a[1] - c[1] * a[0]
+    ab_x, ab_y, ab_z = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+    area = a[0] * bc_x + a[1] * bc_y + a[2] * bc_z
+    sign = 1.0 if area > 0 else -1.0
+    w0 = max(0.0, sign * (px * bc_x + py * bc_y + bc_z))
+    w1 = max(0.0, sign * (px * ca_x + py * ca_y + ca_z))
+    w2 = max(0.0, sign * (px * ab_x + py * ab_y + ab_z))
+    total = w0 + w1 + w2
+    if total == 0:  # a sliver on which rounding leaves nothing
+        return 1.0, 0.0, 0.0, max(a[2], NEAR_DEPTH), area
+    w0, w1, w2 = w0 / total, w1 / total, w2 / total
+    return w0, w1, w2, max(w0 * a[2] + w1 * b[2] + w2 * c[2], NEAR_DEPTH), area
+
+
+@compiled
+def _shade_band(
+    ray_x: Array,
+    ray_y: Array,
+    depth: Array,
+    matrix: Array,
+    screen: Array,
+    visible: Array,
+    exact: bool,
+    begin: int,
+    end: int,
+    faces: Array,
+    u: Array,
+    v: Array,
+    vertex_alpha: Array,
+    texture: Array,
+    color: Array,
+    mask: Array,
+    out_depth: Array,
+) -> None:
+    """Turn the nearest face of each pixel of rows begin..end into colour, mask and depth."""
+    rows, columns = depth.shape
+    plate_height, plate_width = texture.shape[:2]
+    for y in range(begin, end):
+        py = y + 0.5
+        for x in range(faces.shape[1]):
+            px = x + 0.5
+            face = faces[y, x]
+            color[y, x, 0], color[y, x, 1], color[y, x, 2] = 0, 0, 0
+            mask[y, x] = False
+            out_depth[y, x] = np.inf
+            if face < 0:
+                continue
+            j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
+            if screen[j0, i0, 2] > 0 and screen[j1, i1, 2] > 0 and screen[j2, i2, 2] > 0:
+                w0, w1, w2, z, area = _weights(screen[j0, i0], screen[j1, i1], screen[j2, i2], px, py)
+            else:
+                w0, w1, w2, z, area = _weights_across_near(
+                    _homogeneous(ray_x, ray_y, depth, matrix, j0, i0),
+                    _homogeneous(ray_x, ray_y, depth, matrix, j1, i1),
+                    _homogeneous(ray_x, ray_y, depth, matrix, j2, i2),
+                    px,
+                    py,
+                )
+            out_depth[y, x] = z
+            if exact:
+                j, i = (face >> 1) // (columns - 1), (face >> 1) % (columns - 1)
+                if area <= 0 or j == rows - 1:  # seen from behind, or the closing quad
+                    continue
+                if not visible[j, i, face & 1]:
+                    skirt = j == 0 or i == 0 or j == rows - 2 or i == columns - 2
+                    if skirt or max(w0, w1, w2) < VERTEX_WEIGHT:
+                        continue
+                tx = w0 * u[i0] + w1 * u[i1] + w2 * u[i2] - 0.5
+                ty = w0 * v[j0] + w1 * v[j1] + w2 * v[j2] - 0.5
+                tx, ty = min(max(tx, 0.0), plate_width - 1.0), min(max(ty, 0.0), plate_height - 1.0)
+                left, top = int(tx), int(ty)
+                right, bottom = min(left + 1, plate_width - 1), min(top + 1, plate_height - 1)
+                fx, fy = tx - left, ty - top
+                for channel in range(3):
+                    upper = texture[top, left, channel] * (1 - fx) + texture[top, right, channel] * fx
+                    lower = texture[bottom, left, channel] * (1 - fx) + texture[bottom, right, channel] * fx
+                    color[y, x, channel] = np.uint8(upper * (1 - fy) + lower * fy + 0.5)
+                mask[y, x] = True
+            else:
+                w0, w1, w2 = w0 * vertex_alpha[j0, i0], w1 * vertex_alpha[j1, i1], w2 * vertex_alpha[j2, i2]
+                if w0 + w1 + w2 <= ALPHA_THRESHOLD:
+                    continue
+                for channel in range(3):
+                    value = (
+                        w0 * texture[j0, i0, channel] + w1 * texture[j1, i1, channel] + w2 * texture[j2, i2, channel]
+                    )
+                    color[y, x, channel] = np.uint8(value + 1e-6)  # truncated; 1e-6 so that a whole number stays whole
+                mask[y, x] = True

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The slow, readable rasteriser: one face after the other in plain numpy float64. The tests' oracle."""
+
+import numpy as np
+
+from ..camera import Array
+from ..mesh import DWMesh
+from . import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+
+ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
+
+
+class ReferenceRasteriser:
+    """See the module."""
+
+    name = "reference"
+
+    def render(
+        self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
+    ) -> Render:
+        check_render_input(mesh, texture, world_to_camera, intrinsics, width, height)
+        exact = mesh.convention == "exact"
+        ray_x, ray_y = mesh.rays
+        rays = np.stack([*np.meshgrid(ray_x, ray_y), np.ones(mesh.depth.shape)], axis=-1)
+        points = (rays * mesh.depth[..., None]).reshape(-1, 3)
+        # (x z, y z, z) of every vertex: pixels times depth, finite on both sides of the camera plane. [V, 3]
+        pixels = (points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]) @ intrinsics.T
+        faces = mesh.faces
+        closing = [False, False]
+        shows = np.concatenate([mesh.visible[..., 0].ravel(), mesh.visible[..., 1].ravel(), closing])
+        front = np.linalg.det(pixels[faces]) > 0
+        plate = shows & front & exact
+
+        inverse_depth, winner = np.zeros((height, width)), np.full((height, width), -1)
+        for face in _candidates(pixels[faces], width, height):
+            slack = SLACK_PX if plate[face] else ROUNDING_PX
+            push_back = SLACK_PX if exact and not plate[face] else 0.0
+            for triangle in _clip_near(pixels[faces[face]]):
+                _draw(triangle, face, slack, push_back, 0.0 if exact else 1 / FAR_DEPTH, inverse_depth, winner)
+
+        rows, columns = np.nonzero(winner >= 0)
+        drawn = winner[rows, columns]
+        weights, z = _weights(pixels[faces[drawn]], np.stack([columns + 0.5, rows + 0.5], axis=-1))
+        u, v = np.meshgrid(mesh.u, mesh.v)
+        if exact:
+            at_vertex = _torn(mesh)[drawn] & front[drawn] & (weights.max(axis=1) >= VERTEX_WEIGHT)
+            seen = plate[drawn] | at_vertex
+            corner_u, corner_v = u.ravel()[faces[drawn]], v.ravel()[faces[drawn]]
+            values = _bilinear(texture, (weights * corner_u).sum(axis=1), (weights * corner_v).sum(axis=1)) + 0.5
+        else:
+            weights = weights * mesh.vertex_alpha.ravel()[faces[drawn]]
+            seen = weights.sum(axis=1) > ALPHA_THRESHOLD
+            values = (weights[..., None] * texture.reshape(-1, 3)[faces[drawn]]).sum(axis=1) + 1e-6
+        color, mask = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.bool_)
+        depth = np.full((height, width), np.inf, np.float32)
+        color[rows[seen], columns[seen]] = values[seen].astype(np.uint8)
+        mask[rows, columns] = seen
+        depth[rows, columns] = z
+        return Render(color, mask, depth)
+
+
+def _torn(mesh: DWMesh) -> Array:
+    """Faces between the plate's own vertices that do not show it: no skirt, no closing quad. bool [F]"""
+    inner = np.zeros(mesh.visible.shape[:2], np.bool_)
+    inner[1:-1, 1:-1] = True
+    torn = inner[..., None] & ~mesh.visible
+    return np.concatenate([torn[..., 0].ravel(), torn[..., 1].ravel(), [False, False]])
+
+
+def _candidates(corners: Array, width: int, height: int) -> Array:
+    """The faces that may cover a sample of the picture. corners: (x z, y z, z), [F, 3, 3]. Returns: int [<=F]"""
+    before = corners[..., 2] >= NEAR_DEPTH
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = corners[..., :2] / corners[..., 2:]
+    # Samples lie at i + 0.5. A sample between low and high exists where their whole parts differ; one pixel of margin.
+    low, high = np.floor(pixels.min(axis=1) - 0.51), np.floor(pixels.max(axis=1) - 0.49)
+    inside = ((high > low) & (high >= 0) & (low < [width, height])).all(axis=1)
+    return np.flatnonzero(np.where(before.all(axis=1), inside, before.any(axis=1)))
+
+
+def _clip_near(corners: Array) -> list[Array]:
+    """Cut a face at the near plane. corners: (x z, y z, z), [3, 3]. Returns: triangles (x, y, 1 / z), [3, 3] each"""
+    kept = []
+    for this, following in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if this[2] >= NEAR_DEPTH:
+            kept.append(this)
+        if (this[2] >= NEAR_DEPTH) != (following[2] >= NEAR_DEPTH):
+            cut = this + (this[2] - NEAR_DEPTH) / (this[2] - following[2]) * (following - this)
+            kept.append(np.array([cut[0], cut[1], NEAR_DEPTH]))
+    polygon = [np.array([x / z, y / z, 1 / z]) for x, y, z in kept]
+    return [np.stack([polygon[0], polygon[k], polygon[k + 1]]) for k in range(1, len(polygon) - 1)]
+
+
+def _draw(
+    triangle: Array, face: int, slack: float, push_back: float, far_limit: float, inverse_depth: Array, winner: Array
+) -> None:
+    """Draw one triangle (x, y, 1 / z) [3, 3] into inverse_depth and winner [h, w]."""
+    xy, q = triangle[:, :2], triangle[:, 2]
+    height, width = winner.shape
+    first = np.maximum(np.ceil(xy.min(axis=0) - 0.5 - slack), 0)
+    last = np.minimum(np.floor(xy.max(axis=0) - 0.5 + slack), [width - 1, height - 1])
+    if (first > last).any():
+        return
+    columns, rows = (np.arange(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+    x, y = np.meshgrid(columns + 0.5, rows + 0.5)
+    side = np.roll(xy, -2, axis=0) - np.roll(xy, -1, axis=0)  # of corner k: from corner k + 1 to corner k + 2
+    start = np.roll(xy, -1, axis=0)
+    area = side[2, 0] * side[0, 1] - side[2, 1] * side[0, 0]
+    if area == 0:
+        return
+    # Weight of corner k: how far the sample lies from the side opposite to it. [3, rows, columns]
+    weights = np.stack([side[k, 0] * (y - start[k, 1]) - side[k, 1] * (x - start[k, 0]) for k in range(3)]) * np.sign(
+        area
+    )
+    covered = (weights >= -slack * np.abs(side).sum(axis=1)[:, None, None]).all(axis=0)
+    weights = np.maximum(weights, 0)
+    total = weights.sum(axis=0)
+    covered &= total > 0
+    candidate = np.einsum("kyx,k->yx", weights, q) / np.where(covered, total, 1)
+    if push_back:
+        slope = np.abs(q @ side).sum() / abs(area)
+        candidate = np.maximum(q.min(), candidate - push_back * slope) * (1 - 1e-6)
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    nearer = covered & (candidate > inverse_depth[window]) & (candidate >= far_limit)
+    inverse_depth[window][nearer] = candidate[nearer]
+    winner[window][nearer] = face
+
+
+def _weights(corners: Array, samples: Array) -> tuple[Array, Array]:
+    """Where on its face each sample's ray meets it: solve z (x, y, 1) = sum of w_k corner_k.
+
+    Args:
+        corners: (x z, y z, z) of the face's corners. [P, 3, 3]
+        samples: pixels. [P, 2]
+
+    Returns:
+        Perspective-correct weights, each >= 0, sum 1: [P, 3]; z-depth: [P].
+    """
+    sample = np.concatenate([samples, np.ones((len(samples), 1))], axis=1)
+    one, two, three = corners[:, 0], corners[:, 1], corners[:, 2]
+    normals = np.stack([np.cross(two, three), np.cross(three, one), np.cross(one, two)], axis=1)
+    facing = np.sign((one * normals[:, 0]).sum(axis=1))
+    weights = np.maximum((normals * sample[:, None]).sum(axis=2) * facing[:, None], 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights, (weights * corners[..., 2]).sum(axis=1)
+
+
+def _bilinear(texture: Array, x: Array, y: Array) -> Array:
+    """The texture at positions in pixels from its edge, clamped to it. x, y: [P]. Returns: float64 [P, 3]"""
+    height, width = texture.shape[:2]
+    x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
+    left, top = x.astype(np.intp), y.astype(np.intp)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    x, y = (x - left)[:, None], (y - top)[:, None]
+    upper = texture[top, left] * (1 - x) + texture[top, right] * x
+    lower = texture[bottom, left] * (1 - x) + texture[bottom, right] * x
+    return np.asarray(upper * (1 - y) + lower * y)
