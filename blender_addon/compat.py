@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between Blender 4.2 and 5.2, behind one name each."""
+
+import bpy
+
+
+def sequencer_strips(scene):
+    """Return the collection of top-level strips, making the edit if there is none."""
+    editor = scene.sequence_editor_create()
+    return editor.strips if hasattr(editor, "strips") else editor.sequences  # `sequences` until 4.3
+
+
+def show_in_sequencers(scene):
+    """Let the sequencers that show no scene yet show this one: 5.0 and later no longer follow the window's scene."""
+    for workspace in bpy.data.workspaces:
+        if hasattr(workspace, "sequencer_scene") and workspace.sequencer_scene is None:
+            workspace.sequencer_scene = scene
+
+
+def fcurves_of(datablock):
+    """Return the animation curves of a data-block."""
+    animation = datablock.animation_data
+    if animation is None or animation.action is None or getattr(animation, "action_slot", True) is None:
+        return []
+    if not hasattr(animation, "action_slot"):  # 4.2, 4.3
+        return list(animation.action.fcurves)
+    bags = (strip.channelbag(animation.action_slot) for layer in animation.action.layers for strip in layer.strips)
+    return [curve for bag in bags if bag for curve in bag.fcurves]
+
+
+def use_nodes(material):
+    """Give a material a node tree; from 5.0 on it has one at once and the switch is deprecated."""
+    if material.node_tree is None:
+        material.use_nodes = True
+    return material.node_tree
+
+
+def strip_range(strip):
+    """Return (first scene frame, frames) that a strip shows; 5.1 deprecated the older names."""
+    if hasattr(strip, "left_handle"):
+        return int(strip.left_handle), int(strip.duration)
+    return int(strip.frame_final_start), int(strip.frame_final_duration)

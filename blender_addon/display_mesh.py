@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The animated DW-Mesh as Blender geometry that plays without this add-on.
+
+One flat grid whose positions hold the rays at depth 1, per-frame point attributes depth_<n> and occluded_<n>
+(n = 1 for the plate's first frame), and geometry nodes that pick both by the scene's frame. Faces whose corners all
+show nothing get a second, black material: they only hide what is behind them, as in the render.
+"""
+
+import bpy
+
+from . import compat
+from .display_arrays import DisplayArrays
+
+MODIFIER_NAME = "DW-Mesh"
+UV_NAME = "plate"
+PLATE_SLOT, UNSEEN_SLOT = 0, 1
+
+
+def depth_node_group(name, plate_start, frame_count):
+    """Return a node group that moves every vertex to its depth at the scene's frame, clamped to the plate's range."""
+    group = bpy.data.node_groups.new(name, "GeometryNodeTree")
+    group.is_modifier = True
+    group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+    group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    new, link = group.nodes.new, group.links.new
+
+    # Between frames the plate's picture does not change, so the mesh must not either: floor, do not round.
+    floor, number, clamp = new("ShaderNodeMath"), new("ShaderNodeMath"), new("ShaderNodeClamp")
+    floor.operation, number.operation = "FLOOR", "SUBTRACT"
+    number.inputs[1].default_value = plate_start - 1
+    clamp.inputs["Min"].default_value, clamp.inputs["Max"].default_value = 1, frame_count
+    digits = new("FunctionNodeValueToString")
+    link(new("GeometryNodeInputSceneTime").outputs["Frame"], floor.inputs[0])
+    link(floor.outputs[0], number.inputs[0])
+    link(number.outputs[0], clamp.inputs["Value"])
+    link(clamp.outputs[0], digits.inputs["Value"])
+
+    def per_frame(prefix, data_type):
+        """The attribute called prefix + number of the plate's frame."""
+        text, join = new("FunctionNodeInputString"), new("GeometryNodeStringJoin")
+        named = new("GeometryNodeInputNamedAttribute")
+        text.string, named.data_type = prefix, data_type
+        link(digits.outputs[0], join.inputs["Strings"])  # into a multi-input socket the last link comes first
+        link(text.outputs[0], join.inputs["Strings"])
+        link(join.outputs[0], named.inputs["Name"])
+        return named.outputs[0]
+
+    scale, move, unseen = (
+        new("ShaderNodeVectorMath"),
+        new("GeometryNodeSetPosition"),
+        new("GeometryNodeSetMaterialIndex"),
+    )
+    scale.operation = "SCALE"
+    link(new("GeometryNodeInputPosition").outputs[0], scale.inputs[0])
+    link(per_frame("depth_", "FLOAT"), scale.inputs["Scale"])
+    link(new("NodeGroupInput").outputs[0], move.inputs["Geometry"])
+    link(scale.outputs[0], move.inputs["Position"])
+    unseen.inputs["Material Index"].default_value = UNSEEN_SLOT
+    link(move.outputs[0], unseen.inputs["Geometry"])
+    # A boolean of points, asked for faces, is true where all corners are.
+    link(per_frame("occluded_", "BOOLEAN"), unseen.inputs["Selection"])
+    link(unseen.outputs[0], new("NodeGroupOutput").inputs[0])
+    for column, node in enumerate(group.nodes):
+        node.location = (180 * (column % 6), -200 * (column // 6))
+    return group
+
+
+def _emission_material(name):
+    material = bpy.data.materials.new(name)
+    tree = compat.use_nodes(material)
+    tree.nodes.clear()
+    emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
+    output.location = (200, 0)
+    tree.links.new(emission.outputs[0], output.inputs["Surface"])
+    return material, emission
+
+
+def plate_material(name, image, plate_start, frame_count):
+    """Return an unlit material that shows the plate's frame of the scene's frame."""
+    material, emission = _emission_material(name)
+    tree = material.node_tree
+    texture, uv = tree.nodes.new("ShaderNodeTexImage"), tree.nodes.new("ShaderNodeUVMap")
+    texture.location, uv.location = (-320, 0), (-520, 0)
+    uv.uv_map = UV_NAME
+    texture.image = image
+    texture.extension = "EXTEND"  # the picture's edge must not blend with the opposite one
+    show_movie_frame(texture.image_user, plate_start, frame_count)
+    tree.links.new(uv.outputs[0], texture.inputs["Vector"])
+    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
+    tree.nodes.active = texture  # what solid shading shows
+    return material
+
+
+def show_movie_frame(image_user, plate_start, frame_count):
+    """Let a movie's first frame show at a scene frame, and follow the scene from there."""
+    image_user.frame_start = plate_start
+    image_user.frame_duration = frame_count
+    image_user.frame_offset = 0
+    image_user.use_cyclic = False
+    image_user.use_auto_refresh = True
+
+
+def unseen_material(name):
+    """Return the material of faces which the plate never saw: black, as the render's mask leaves them."""
+    material, emission = _emission_material(name)
+    emission.inputs["Color"].default_value = (0, 0, 0, 1)
+    material.diffuse_color = (0, 0, 0, 1)  # what solid shading shows
+    return material
+
+
+class MeshBuilder:
+    """Builds the mesh data in slices of a few milliseconds, one `step` after the other.
+
+    Between two steps the artist may undo, which replaces or removes every data-block. So a step looks its mesh up by
+    name and derives from the mesh itself what is still missing.
+    """
+
+    def __init__(self, arrays: DisplayArrays, name: str):
+        self.arrays = arrays
+        self._wanted_name = name
+        self._name = None
+        self.frames_done = 0
+
+    def step(self):
+        """Do the next slice; return the finished mesh, or None while there is more to do."""
+        mesh = bpy.data.meshes.get(self._name) if self._name else None
+        if mesh is None or len(mesh.vertices) != len(self.arrays.rays):
+            self._name = self._new_mesh().name
+            return None
+        done = sum(attribute.name.startswith("occluded_") for attribute in mesh.attributes)
+        self.frames_done = done
+        if done == self.arrays.frame_count:
+            return mesh
+        depth, occluded = f"depth_{done + 1}", f"occluded_{done + 1}"
+        if depth not in mesh.attributes:
+            mesh.attributes.new(depth, "FLOAT", "POINT").data.foreach_set("value", self.arrays.depth[done])
+        mesh.attributes.new(occluded, "BOOLEAN", "POINT").data.foreach_set("value", self.arrays.occluded[done])
+        return None
+
+    def _new_mesh(self):
+        arrays = self.arrays
+        mesh = bpy.data.meshes.new(self._wanted_name)
+        mesh.vertices.add(len(arrays.rays))
+        mesh.attributes["position"].data.foreach_set("vector", arrays.rays.ravel())
+        mesh.loops.add(arrays.quads.size)
+        mesh.loops.foreach_set("vertex_index", arrays.quads.ravel())
+        mesh.polygons.add(len(arrays.quads))
+        mesh.polygons.foreach_set("loop_start", range(0, arrays.quads.size, 4))
+        mesh.uv_layers.new(name=UV_NAME, do_init=False)
+        mesh.uv_layers[UV_NAME].data.foreach_set("uv", arrays.uv[arrays.quads.ravel()].ravel())
+        mesh.update(calc_edges=True)
+        mesh.shade_flat()
+        return mesh
+
+
+def put_on_object(mesh_object, mesh, image, plate_start, frame_count):
+    """Give an object a finished mesh with its nodes and materials, and drop what it had of an earlier build."""
+    old_mesh = mesh_object.data
+    name = mesh_object.name
+    mesh.materials.append(plate_material(f"{name} plate", image, plate_start, frame_count))
+    mesh.materials.append(unseen_material(f"{name} unseen"))
+    mesh_object.data = mesh
+    modifier = mesh_object.modifiers.get(MODIFIER_NAME)
+    if modifier is None:
+        modifier = mesh_object.modifiers.new(MODIFIER_NAME, "NODES")
+    old_group = modifier.node_group
+    modifier.node_group = depth_node_group(name, plate_start, frame_count)
+    if old_group is not None and old_group.users == 0:
+        bpy.data.node_groups.remove(old_group)
+    if old_mesh is not None and old_mesh.users == 0:
+        old_materials = [material for material in old_mesh.materials if material is not None]
+        bpy.data.meshes.remove(old_mesh)
+        for material in old_materials:
+            if material.users == 0:
+                bpy.data.materials.remove(material)
+
+
+def unlit(mesh_object):
+    """The plate already holds its light: let the mesh neither light nor shadow a CG scene around it."""
+    mesh_object.visible_diffuse = False
+    mesh_object.visible_glossy = False
+    mesh_object.visible_transmission = False
+    mesh_object.visible_volume_scatter = False
+    mesh_object.visible_shadow = False

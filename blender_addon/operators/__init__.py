@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The buttons, in the artist's order: one file per step."""
+
+import bpy
+
+from . import camera, plate, reconstruct, server, take
+
+CLASSES = (
+    plate.EX4D_OT_import_plate,
+    server.EX4D_OT_connect_server,
+    server.EX4D_OT_cancel,
+    reconstruct.EX4D_OT_reconstruct,
+    reconstruct.EX4D_OT_show_mesh,
+    camera.EX4D_OT_add_camera,
+    take.EX4D_OT_render_take,
+    take.EX4D_OT_load_result,
+)
+
+
+def register():
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister():
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Step 1: a filmed plate comes into the scene."""
+
+from bpy.props import IntProperty, StringProperty
+from bpy.types import Operator
+
+from .. import plate, session, shots
+from ..errors import ArtistError
+from ..view import look_through
+from . import grey
+
+
+class EX4D_OT_import_plate(Operator):
+    """Bring a filmed plate into the scene: as an image plane and as the background of the camera that filmed it"""
+
+    bl_idname, bl_label = "ex4d.import_plate", "Import Plate"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: StringProperty(subtype="FILE_PATH")
+    filter_glob: StringProperty(default="*.mp4;*.mov;*.mkv;*.avi;*.webm;*.mxf;*.m4v;*.mts", options={"HIDDEN"})
+    frame_start: IntProperty(
+        name="First Frame", description="Scene frame that shows the plate's first frame", default=1
+    )
+
+    @classmethod
+    def poll(cls, context):
+        return grey.enabled(cls, context, grey.busy)
+
+    def invoke(self, context, event):
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context):
+        scene = context.scene
+        try:
+            found = plate.open_plate(shots.absolute(self.filepath))
+            plate.import_plate(scene, found, self.frame_start)
+        except ArtistError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        session.current.notice = plate.set_scene_from_plate(scene, found, self.frame_start)
+        self.report({"INFO"}, session.current.notice)
+        look_through(context, scene.camera)
+        return {"FINISHED"}

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Step 2: the server that does the heavy work, and how to stop it."""
+
+from bpy.types import Operator
+
+from .. import preferences, session
+from . import grey
+
+
+class EX4D_OT_connect_server(Operator):
+    """Find the EX-4D server on this computer, or start it"""
+
+    bl_idname, bl_label = "ex4d.connect_server", "Connect"
+
+    @classmethod
+    def poll(cls, context):
+        return grey.enabled(
+            cls,
+            context,
+            grey.busy,
+            lambda _: "Already connecting" if session.current.is_connecting else None,
+        )
+
+    def execute(self, context):
+        # The server of this computer, over 127.0.0.1: Blender's switch for online access is about the internet.
+        session.connect(preferences.server_command(context))
+        return {"FINISHED"}
+
+
+class EX4D_OT_cancel(Operator):
+    """Stop the job under way; files of earlier jobs stay as they are"""
+
+    bl_idname, bl_label = "ex4d.cancel", "Cancel"
+
+    @classmethod
+    def poll(cls, context):
+        return grey.enabled(
+            cls,
+            context,
+            lambda _: None if session.current.job is not None else "No job is under way",
+            lambda _: "The job is being cancelled" if session.current.job.is_cancelling else None,
+        )
+
+    def execute(self, context):
+        session.cancel_job()
+        return {"FINISHED"}

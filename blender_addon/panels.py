@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sidebar tab "EX-4D" of the 3D view. Draws what properties and session remember; asks nobody."""
+
+import bpy
+from bpy.types import Panel
+
+from .session import current
+
+# About how many characters of Blender's default font fit into one unit of the sidebar.
+CHARACTERS_PER_PIXEL = 1 / 6.5
+
+
+def wrapped(layout, context, text, icon="NONE"):
+    """Draw a text as lines that fit the sidebar: labels do not wrap."""
+    ui_scale = context.preferences.system.ui_scale
+    limit = max(24, int(context.region.width / ui_scale * CHARACTERS_PER_PIXEL) - 6)
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > limit:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for number, text_line in enumerate([*lines, line]):
+        column.label(text=text_line, icon=icon if number == 0 else "BLANK1")
+
+
+class SidebarPanel:
+    bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "EX-4D"
+
+
+class EX4D_PT_plate(SidebarPanel, Panel):
+    bl_label = "Plate"
+
+    def draw(self, context):
+        layout, state = self.layout, context.scene.ex4d
+        layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
+        if not state.shot_id:
+            return
+        layout.label(text=state.shot_name, icon="CAMERA_DATA")
+        layout.label(
+            text=f"{state.plate_width} x {state.plate_height}, {state.plate_frames} frames, {state.plate_fps:.6g} fps"
+        )
+        if not bpy.data.filepath:
+            wrapped(layout, context, "Save the file: a new shot then lies beside it.", "INFO")
+
+
+class EX4D_PT_reconstruct(SidebarPanel, Panel):
+    bl_label = "Reconstruct"
+
+    def draw(self, context):
+        layout, state = self.layout, context.scene.ex4d
+        layout.use_property_split = True
+        if current.is_connected:
+            layout.label(text="Server connected", icon="CHECKMARK")
+        else:
+            text = "Connecting..." if current.is_connecting else "Connect to the Server"
+            layout.operator("ex4d.connect_server", text=text, icon="LINKED")
+        if state.source_camera is not None:
+            lens = layout.column(align=True)
+            lens.prop(state.source_camera.data, "lens", text="Source Lens")
+            lens.prop(state.source_camera.data, "sensor_width", text="Film Back")
+        layout.prop(state, "depth_source")
+        if state.depth_source == "file":
+            layout.prop(state, "depth_file", text="File")
+            layout.prop(state, "depth_kind")
+        layout.operator("ex4d.reconstruct", icon="MESH_GRID")
+        if state.is_reconstructed:
+            row = layout.row(align=True)
+            row.prop(state, "mesh_stride", text="Detail")
+            row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
+            notes = layout.box()
+            wrapped(notes, context, f"Depth: {state.depth_notice}", "INFO")
+            wrapped(notes, context, f"Licence: {state.licence_notice}", "COPYRIGHT")
+            if state.shot_notice:
+                wrapped(notes, context, state.shot_notice, "INFO")
+
+
+class EX4D_PT_take(SidebarPanel, Panel):
+    bl_label = "Take"
+
+    def draw(self, context):
+        layout, state = self.layout, context.scene.ex4d
+        layout.use_property_split = True
+        layout.operator("ex4d.add_camera", icon="OUTLINER_OB_CAMERA")
+        layout.prop(context.scene, "camera", text="Shoot With")
+        layout.prop(state, "take_name")
+        layout.prop(state, "seed")
+        layout.operator("ex4d.render_take", icon="RENDER_ANIMATION")
+        layout.operator("ex4d.load_result", icon="SEQUENCE")
+        if state.take_notice:
+            wrapped(layout.box(), context, state.take_notice, "INFO")
+
+
+class EX4D_PT_progress(SidebarPanel, Panel):
+    """What is under way, what went wrong"""
+
+    bl_label = "Progress"
+
+    @classmethod
+    def poll(cls, context):
+        return bool(current.activity or current.error or current.notice)
+
+    def draw(self, context):
+        layout = self.layout
+        if current.job is not None:
+            draw_job(layout, current.job)
+        elif current.work is not None:
+            factor = current.work.i / current.work.n if current.work.n else 0.0
+            layout.progress(factor=factor, text=current.work.title, type="BAR")
+        elif current.activity:
+            layout.label(text=f"{current.activity}...")
+        if current.error:
+            wrapped(layout.box(), context, current.error, "ERROR")
+        if current.notice:
+            wrapped(layout.box(), context, current.notice, "INFO")
+
+
+def draw_job(layout, job):
+    text = job.message or job.stage
+    if job.n:
+        text = f"{text} {job.i}/{job.n}" if str(job.i) not in text else text
+    if job.eta_s is not None:
+        text += f", {job.eta_s:.0f} s left"
+    layout.label(text=job.title)
+    layout.progress(factor=job.i / job.n if job.n else 0.0, text=text, type="BAR")
+    layout.operator("ex4d.cancel", text="Cancelling..." if job.is_cancelling else "Cancel", icon="CANCEL")
+
+
+CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take, EX4D_PT_progress)
+
+
+def register():
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister():
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A filmed plate in the scene: the Empty, the camera that filmed it, and the picture in front of that camera."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from . import cameras, shots
+from .display_mesh import UV_NAME, plate_material
+from .errors import PlateError
+
+# The border of a DW-Mesh lies at depth 100, and the startup file's camera ends there.
+CLIP_END = 10_000.0
+
+# How far in front of the camera the flat picture stands until the shot has depth, in shot units.
+PLANE_DISTANCE = 10.0
+
+# A plain photographic normal lens on full frame until the artist says what was used.
+LENS_MM, SENSOR_WIDTH_MM = 50.0, 36.0
+
+NTSC = 1.001
+
+
+@dataclass(frozen=True)
+class Plate:
+    """What Blender found in the file."""
+
+    clip: bpy.types.MovieClip
+    width: int
+    height: int
+    fps: float
+    frame_count: int
+
+
+def open_plate(path: Path) -> Plate:
+    """Load the file as a movie clip.
+
+    Raises:
+        PlateError: no such file, not a movie, or no frames in it.
+    """
+    if not path.is_file():
+        raise PlateError(f"There is no file {path}. Choose a movie file.")
+    known = set(bpy.data.movieclips)
+    try:
+        clip = bpy.data.movieclips.load(str(path))
+    except RuntimeError as error:
+        raise PlateError(f"Blender cannot read {path.name}: {error}. Choose a movie file.") from error
+    width, height = clip.size
+    if clip.source != "MOVIE" or clip.frame_duration < 1 or clip.fps <= 0:
+        is_still = clip.source != "MOVIE"
+        if clip not in known:
+            bpy.data.movieclips.remove(clip)
+        what = "a still or an image sequence" if is_still else "no movie that Blender can read, or has no frames"
+        raise PlateError(f"{path.name} is {what}. Choose a movie file (mp4, mov, mkv).")
+    return Plate(clip, width, height, clip.fps, clip.frame_duration)
+
+
+def scene_rate(fps: float) -> tuple[int, float]:
+    """Return Blender's (fps, fps_base) of a frame rate: 23.976 becomes (24, 1.001)."""
+    whole = round(fps)
+    if whole and abs(fps - whole) < 1e-3:
+        return whole, 1.0
+    if abs(round(fps * NTSC) / NTSC - fps) < 5e-3:
+        return round(fps * NTSC), NTSC
+    return max(1, whole), max(1, whole) / fps
+
+
+def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> str:
+    """Give the scene the plate's size, rate, range and colours; return what was set, for the artist."""
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = plate.width, plate.height, 100
+    render.pixel_aspect_x = render.pixel_aspect_y = 1.0
+    render.fps, render.fps_base = scene_rate(plate.fps)
+    scene.frame_start, scene.frame_end = frame_start, frame_start + plate.frame_count - 1
+    # AgX and Filmic would re-grade the plate: its colours are final.
+    scene.view_settings.view_transform = "Standard"
+    scene.frame_set(frame_start)
+    return (
+        f"Scene set from the plate: {plate.width} x {plate.height}, {plate.fps:.6g} fps, "
+        f"frames {scene.frame_start} to {scene.frame_end}, view transform Standard"
+    )
+
+
+def _link(scene, item, parent=None):
+    scene.collection.objects.link(item)
+    item.parent = parent
+    return item
+
+
+def _driven_by_lens(plane, axis, camera, expression):
+    """Scale the plane with the camera's lens and film back, so that it always fills the picture."""
+    driver = plane.driver_add("scale", axis).driver
+    driver.type = "SCRIPTED"
+    for name in ("lens", "sensor_width"):
+        variable = driver.variables.new()
+        variable.name = name
+        variable.targets[0].id_type = "CAMERA"
+        variable.targets[0].id = camera.data
+        variable.targets[0].data_path = name
+    driver.expression = expression  # simple enough for Blender to evaluate without running Python
+
+
+def _plate_plane(scene, name, camera, plate: Plate, frame_start):
+    """Return a unit quad with the movie on it, filling the source camera's picture."""
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([(-0.5, -0.5, 0), (0.5, -0.5, 0), (0.5, 0.5, 0), (-0.5, 0.5, 0)], [], [(0, 1, 2, 3)])
+    mesh.uv_layers.new(name=UV_NAME).data.foreach_set("uv", [0, 0, 1, 0, 1, 1, 0, 1])
+    image = bpy.data.images.load(bpy.path.abspath(plate.clip.filepath), check_existing=True)
+    image.filepath = plate.clip.filepath
+    mesh.materials.append(plate_material(name, image, frame_start, plate.frame_count))
+    plane = _link(scene, bpy.data.objects.new(name, mesh), camera)
+    plane.location = (0, 0, -PLANE_DISTANCE)
+    plane.hide_select = True
+    _driven_by_lens(plane, 0, camera, f"{PLANE_DISTANCE} * sensor_width / lens")
+    _driven_by_lens(plane, 1, camera, f"{PLANE_DISTANCE * plate.height / plate.width} * sensor_width / lens")
+    return plane
+
+
+def _source_camera(scene, name, root, plate: Plate, frame_start):
+    """Return the camera that filmed the plate, with the plate as its background."""
+    data = bpy.data.cameras.new(name)
+    data.sensor_fit = "HORIZONTAL"
+    data.lens, data.sensor_width = LENS_MM, SENSOR_WIDTH_MM
+    data.clip_end = CLIP_END
+    plate.clip.frame_start = frame_start
+    background = data.background_images.new()
+    background.source = "MOVIE_CLIP"
+    background.clip = plate.clip
+    background.frame_method = "FIT"
+    background.alpha = 1.0
+    data.show_background_images = True
+    camera = _link(scene, bpy.data.objects.new(name, data), root)
+    camera.matrix_basis = Matrix(cameras.camera_to_shot(np.eye(4)).tolist())
+    return camera
+
+
+def import_plate(scene, plate: Plate, frame_start: int):
+    """Build the shot's Empty, source camera and plate plane, and remember them on the scene."""
+    state = scene.ex4d
+    name = shots.unused_shot_name(Path(bpy.path.abspath(plate.clip.filepath)).stem)
+    plate.clip.filepath = shots.stored(bpy.path.abspath(plate.clip.filepath))
+    root = _link(scene, bpy.data.objects.new(f"EX-4D {name}", None))
+    root.empty_display_type = "PLAIN_AXES"
+    camera = _source_camera(scene, f"{name} source", root, plate, frame_start)
+
+    for remembered in list(state.bl_rna.properties.keys()):
+        if remembered not in {"rna_type", "name", "depth_source", "mesh_stride"}:
+            state.property_unset(remembered)
+    state.shot_name, state.shot_id = name, uuid.uuid4().hex
+    state.root, state.source_camera = root, camera
+    state.plate_plane = _plate_plane(scene, f"{name} plate", camera, plate, frame_start)
+    state.plate_clip = plate.clip
+    state.plate_width, state.plate_height = plate.width, plate.height
+    state.plate_fps, state.plate_frames, state.plate_start = plate.fps, plate.frame_count, frame_start
+    scene.camera = camera
+    return root

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a scene remembers about its shot: one PropertyGroup, `scene.ex4d`."""
+
+import bpy
+from bpy.props import (
+    BoolProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
+from bpy.types import PropertyGroup
+
+DEPTH_ITEMS = [
+    ("auto", "Best Available", "The best depth source the server has; the panel says which one it was"),
+    ("preview", "Preview Relief", "A smooth relief without any depth model: learn the workflow, design cameras"),
+    ("file", "Depth File", "Depth rendered or estimated elsewhere: .npz, .npy or 16-bit .mkv"),
+]
+DEPTH_KIND_ITEMS = [
+    ("z", "Z Depth", "Distance along the camera's view axis"),
+    ("ray", "Ray Length", "Distance from the camera along each ray"),
+    ("disparity", "Disparity", "Near is large; scale and offset unknown"),
+    ("inverse", "Inverse Depth", "One divided by Z depth"),
+]
+STRIDE_ITEMS = [
+    ("FULL", "Full", "Every pixel is a vertex: for stills and renders"),
+    ("HALF", "Half", "Every second row and column: for playback"),
+    ("QUARTER", "Quarter", "Every fourth row and column: for large plates"),
+]
+
+
+class EX4D_SceneState(PropertyGroup):
+    """The shot of this scene. Empty until a plate is imported."""
+
+    shot_name: StringProperty(name="Shot")
+    shot_id: StringProperty(name="Shot ID", description="Finds this scene again when a job's result arrives")
+    root: PointerProperty(type=bpy.types.Object, name="Shot Empty")
+    source_camera: PointerProperty(type=bpy.types.Object, name="Source Camera")
+    plate_plane: PointerProperty(type=bpy.types.Object, name="Plate Plane")
+    plate_clip: PointerProperty(type=bpy.types.MovieClip, name="Plate")
+    plate_width: IntProperty(name="Plate Width")
+    plate_height: IntProperty(name="Plate Height")
+    plate_fps: FloatProperty(name="Plate Frame Rate")
+    plate_start: IntProperty(name="First Frame", description="Scene frame that shows the plate's first frame")
+    plate_frames: IntProperty(name="Plate Length")
+
+    depth_source: EnumProperty(name="Depth", items=DEPTH_ITEMS)
+    depth_file: StringProperty(name="Depth File", subtype="FILE_PATH")
+    depth_kind: EnumProperty(name="Kind", items=DEPTH_KIND_ITEMS)
+
+    is_reconstructed: BoolProperty(name="Reconstructed")
+    depth_notice: StringProperty(name="Depth Used")
+    licence_notice: StringProperty(name="Licence")
+    shot_notice: StringProperty(name="Shot Notice")
+    shot_image: PointerProperty(type=bpy.types.Image, name="Shot Plate")
+    mesh: PointerProperty(type=bpy.types.Object, name="DW-Mesh")
+    mesh_stride: EnumProperty(name="Detail", items=STRIDE_ITEMS, default="HALF")
+
+    take_name: StringProperty(name="Take", default="take_01")
+    seed: IntProperty(name="Seed", min=0)
+    last_take: StringProperty(name="Last Take")
+    take_notice: StringProperty(name="Take Notice")
+
+
+CLASSES = (EX4D_SceneState,)
+
+
+def register():
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.types.Scene.ex4d = PointerProperty(type=EX4D_SceneState)
+
+
+def unregister():
+    del bpy.types.Scene.ex4d
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The running side of the add-on: the server connection, the job under way, and slow work cut into slices.
+
+All network and disk work happens in BackgroundClient's thread. `drain` hands its events to the main thread; a timer
+calls it in the graphical Blender, a script calls it (or `wait`) where no timers run. Nothing here is saved or undone.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from .errors import ArtistError
+from .shared_protocol.background import BackgroundClient
+from .shared_protocol.events import (
+    CallDone,
+    CallFailed,
+    Connected,
+    Disconnected,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobProgress,
+)
+
+TICK_S = 0.1  # between two looks while a job runs
+BUSY_TICK_S = 0.01  # while the mesh is being built
+BUDGET_S = 0.02  # of the main thread per look
+
+Files = dict[str, Path]
+Slices = Iterator[tuple[int, int]]  # yields (slices done, slices in all); finishes its work when exhausted
+
+
+@dataclass
+class RunningJob:
+    """What the panel shows of the job under way."""
+
+    job_id: str
+    title: str
+    on_done: Callable[[Files], None]
+    stage: str = "Waiting for the server"
+    i: int = 0
+    n: int = 0
+    eta_s: float | None = None
+    message: str = ""
+    is_cancelling: bool = False
+
+
+@dataclass
+class SlowWork:
+    """Main-thread work in slices."""
+
+    title: str
+    slices: Slices
+    i: int = 0
+    n: int = 0
+
+
+@dataclass
+class PendingCall:
+    """A function that the background thread runs for us."""
+
+    title: str
+    on_done: Callable
+
+
+class Session:
+    """What is under way in this Blender process."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.client: BackgroundClient | None = None
+        self.server_command: list[str] | None = None
+        self.is_connected = False
+        self.is_connecting = False
+        self.server = ""
+        self.job: RunningJob | None = None
+        self.work: SlowWork | None = None
+        self.calls: dict[str, PendingCall] = {}
+        self.error = ""
+        self.notice = ""
+
+    @property
+    def is_busy(self) -> bool:
+        """True while anything is under way that `drain` will bring forward."""
+        return self.is_connecting or self.job is not None or self.work is not None or bool(self.calls)
+
+    @property
+    def activity(self) -> str:
+        """What is under way, in a few words; empty when nothing is."""
+        if self.job is not None:
+            return self.job.title
+        if self.work is not None:
+            return self.work.title
+        return next((call.title for call in self.calls.values()), "")
+
+
+current = Session()
+
+
+def connect(server_command: list[str]):
+    """Find the running server, or start one; `Connected` or `Disconnected` tells how it went."""
+    if current.client is None or server_command != current.server_command:
+        close()
+        current.client, current.server_command = BackgroundClient(None, server_command), server_command
+    current.is_connecting, current.error = True, ""
+    current.client.connect()
+    _ensure_timer()
+
+
+def start_job(title: str, kind: str, params: dict, inputs: Files, output_folder: Path, on_done):
+    """Send a job; `on_done(files)` runs on the main thread when its files have arrived."""
+    current.error = current.notice = ""
+    job_id = current.client.run_job(kind, params, inputs, output_folder)
+    current.job = RunningJob(job_id, title, on_done)
+    _ensure_timer()
+
+
+def cancel_job():
+    """Ask the server to stop the job under way."""
+    current.job.is_cancelling = True
+    current.client.cancel(current.job.job_id)
+
+
+def call(title: str, function, *arguments, on_done):
+    """Run a slow function (reading, writing) in the background; `on_done(result)` follows on the main thread."""
+    if current.client is None:  # reading and writing need no server
+        current.client = BackgroundClient(None, None)
+    current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done)
+    _ensure_timer()
+
+
+def start_work(title: str, slices: Slices):
+    """Do main-thread work slice by slice. Work of the same kind that is still under way is dropped for it."""
+    current.work = SlowWork(title, slices)
+    _ensure_timer()
+
+
+@contextmanager
+def undo_step(message: str):
+    """Make changes from a timer one step of the artist's undo: without it they vanish with the next Ctrl-Z."""
+    _push_undo(f"Before {message}")
+    yield
+    _push_undo(message)
+
+
+def _push_undo(message):
+    windows = bpy.context.window_manager.windows
+    if not windows:
+        return
+    with bpy.context.temp_override(window=windows[0]):  # a timer has no window of its own
+        if bpy.ops.ed.undo_push.poll():
+            bpy.ops.ed.undo_push(message=message)
+
+
+def drain(budget_s: float = BUDGET_S) -> bool:
+    """Handle what has arrived and do some slow work; return True while there is more to come."""
+    deadline = time.monotonic() + budget_s
+    changed = False
+    if current.client is not None:
+        for event in current.client.poll(budget_s):
+            _guarded(_handle, event)
+            changed = True
+    while current.work is not None:
+        _guarded(_advance, current.work)
+        changed = True
+        if time.monotonic() >= deadline:
+            break
+    if changed:
+        _redraw()
+    return current.is_busy
+
+
+def wait(timeout_s: float) -> bool:
+    """Drain until nothing is under way; False if that takes longer than the timeout. For scripts without a window."""
+    deadline = time.monotonic() + timeout_s
+    while drain():
+        if time.monotonic() > deadline:
+            return False
+        if current.work is None:
+            time.sleep(BUDGET_S)
+    return True
+
+
+def _guarded(function, argument):
+    """Show the artist what went wrong: an exception that leaves a timer would end it silently."""
+    try:
+        function(argument)
+    except ArtistError as error:
+        current.error = str(error)
+    except Exception as error:  # the boundary to Blender's event loop
+        traceback.print_exc()
+        current.error = f"Unexpected {type(error).__name__}: {error}. The console holds the details."
+
+
+def _advance(work: SlowWork):
+    try:
+        work.i, work.n = next(work.slices)
+    except StopIteration:
+        if current.work is work:
+            current.work = None
+    except BaseException:
+        current.work = None
+        raise
+
+
+def _handle(event):
+    match event:
+        case Connected():
+            current.is_connected, current.is_connecting = True, False
+            current.server = event.endpoint
+        case Disconnected():
+            current.is_connected = current.is_connecting = False
+            current.error = f"{event.title}. {event.hint}"
+        case CallDone(call_id=call_id, result=result):
+            current.calls.pop(call_id).on_done(result)
+        case CallFailed(call_id=call_id, error=error):
+            title = current.calls.pop(call_id).title
+            current.error = str(error) if isinstance(error, ArtistError) else f"{title}: {error}"
+        case _ if current.job is None or event.job_id != current.job.job_id:
+            pass  # the late word of a job that has ended
+        case JobProgress():
+            current.job.stage, current.job.i, current.job.n = event.stage, event.i, event.n
+            current.job.eta_s, current.job.message = event.eta_s, event.message
+        case JobDone(files=files):
+            job, current.job = current.job, None
+            job.on_done(files)
+        case JobFailed():
+            current.job = None
+            current.error = f"{event.title}. {event.hint}"
+        case JobCancelled():
+            title, current.job = current.job.title, None
+            current.notice = f"{title}: cancelled"
+
+
+def _redraw():
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "SEQUENCE_EDITOR"}:
+                area.tag_redraw()
+
+
+def _tick():
+    if not drain():
+        return None if current.client is None else 5 * TICK_S
+    return BUSY_TICK_S if current.work is not None else TICK_S
+
+
+def _ensure_timer():
+    # Without a window timers never fire, and one still registered at exit crashes or hangs the bpy module.
+    if bpy.app.background:
+        return
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)  # it may be waiting for its slow idle turn
+    bpy.app.timers.register(_tick, first_interval=BUSY_TICK_S, persistent=True)
+
+
+def close():
+    """Leave the server and forget everything; jobs there go on."""
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    client = current.client
+    current.reset()
+    if client is not None:
+        client.close()

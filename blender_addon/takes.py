@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the scene's camera to a take job, and from its files to the sequencer."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from . import path_sampling, sequencer, session, shots
+from .errors import ShotDataError
+
+INPUT_ROLES = ("shot.json", "plate.mkv", "depth.npz")
+RESULT = "result.mkv"  # lossless, and every frame a key frame: exact colours and quick scrubbing
+
+
+@dataclass(frozen=True)
+class TakeOnDisk:
+    """What the background thread read of a take."""
+
+    folder: Path
+    record: dict  # take.json
+    first_source_frame: int  # index of the plate's frame that the first output frame shows
+    frame_count: int
+
+
+def take_folder(scene, name):
+    return shots.shot_folder(scene) / "takes" / name
+
+
+def render(context):
+    """Sample the scene's camera, write camera.npz in the background, then send the take.
+
+    Raises:
+        CameraPathError: the camera cannot be sent; nothing was changed.
+        ShotDataError: the shot's files are missing, or the take exists.
+    """
+    scene, state = context.scene, context.scene.ex4d
+    name = shots.safe_name(state.take_name)
+    folder = take_folder(scene, name)
+    if (folder / "take.json").exists():
+        raise ShotDataError(f"Take {name} exists already. Choose another name.")
+    inputs = {role: shots.shot_file(scene, role) for role in INPUT_ROLES}
+    sampled = path_sampling.sample_camera_path(
+        context,
+        state.root,
+        range(scene.frame_start, scene.frame_end + 1),
+        state.plate_start,
+        state.plate_frames,
+        hide=[state.mesh],
+    )
+    session.call(
+        "Writing the camera",
+        path_sampling.write_camera_npz,
+        folder / "camera.npz",
+        sampled,
+        on_done=partial(_send, state.shot_id, name, state.seed, inputs),
+    )
+
+
+def _send(shot_id, name, seed, inputs, camera_path):
+    params = {"name": name, "engine": "auto", "raster": "auto", "seed": seed}
+    inputs = {**inputs, "camera.npz": camera_path}
+    on_done = partial(_arrived, shot_id, camera_path.parent)
+    session.start_job(f"Take {name}", "take", params, inputs, camera_path.parent, on_done)
+
+
+def _arrived(shot_id, folder, files):
+    load(shot_id, folder)
+
+
+def load(shot_id, folder):
+    """Read a take in the background, then put it into the sequencer."""
+    session.call("Reading the take", read_take, folder, on_done=partial(_show, shot_id))
+
+
+def read_take(folder):
+    """Runs in the background thread."""
+    try:
+        record = json.loads((folder / "take.json").read_text(encoding="utf-8"))
+        with np.load(folder / "camera.npz", allow_pickle=False) as file:
+            source_frame = file["source_frame"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ShotDataError(f"{folder} holds no finished take ({error}). Render the take again.") from error
+    if not (folder / RESULT).is_file():
+        raise ShotDataError(f"{folder} holds no {RESULT}. Render the take again.")
+    return TakeOnDisk(folder, record, int(source_frame[0]), len(source_frame))
+
+
+def _show(shot_id, take):
+    scene = shots.scene_of(shot_id)
+    name = take.folder.name
+    if scene is None:
+        session.current.notice = f"Take {name} lies in {take.folder}; its scene is not open any more."
+        return
+    state = scene.ex4d
+    plate = sequencer.Movie(
+        f"{state.shot_name} plate", shots.shot_file(scene, "plate.mkv"), state.plate_start, state.plate_frames
+    )
+    result = sequencer.Movie(name, take.folder / RESULT, state.plate_start + take.first_source_frame, take.frame_count)
+    with session.undo_step(f"Load {name}"):
+        strip, was_first = sequencer.show_take(scene, state.shot_id, plate, result)
+        notices = [f"{name} is in the sequencer on channel {strip.channel}.", *take.record.get("notices", ())]
+        if was_first and scene.render.use_sequencer:
+            # Otherwise F12 would show the strip in place of the artist's 3D view.
+            scene.render.use_sequencer = False
+            notices.append("Output > Post Processing > Sequencer is off, so that renders still show the scene.")
+        state.last_take = name
+        state.take_name = next_name(name)
+        state.take_notice = " ".join(notices)
+
+
+def next_name(name):
+    """Return the next take's name: take_01 becomes take_02."""
+    match = re.search(r"\d+$", name)
+    if match is None:
+        return f"{name}_02"
+    return name[: match.start()] + str(int(match[0]) + 1).zfill(len(match[0]))

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DW-Mesh that Blender shows is the one that was reconstructed."""
+
+import bpy
+import numpy as np
+import pytest
+from conftest import FRAMES, HEIGHT, WIDTH, exact_display, expected_vertices
+
+
+def evaluated(item, frame, subframe=0.0):
+    """(vertices [V, 3] under the Empty, material index [F]) at a scene frame."""
+    bpy.context.scene.frame_set(frame, subframe=subframe)
+    mesh = item.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    points = np.empty(3 * len(mesh.vertices), dtype=np.float32)
+    mesh.attributes["position"].data.foreach_get("vector", points)
+    slots = np.empty(len(mesh.polygons), dtype=np.int32)
+    mesh.polygons.foreach_get("material_index", slots)
+    return points.reshape(-1, 3), slots
+
+
+@pytest.fixture
+def display(imported, shot_depth):
+    return exact_display(shot_depth, 50 / 36 * WIDTH)
+
+
+def test_every_frame_has_exactly_the_reconstructed_vertices(reconstructed, display):
+    expected = expected_vertices(display)
+    for frame in range(FRAMES):
+        points, _ = evaluated(reconstructed.mesh, reconstructed.plate_start + frame)
+        np.testing.assert_allclose(points, expected[frame], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("detail", "stride"), [("HALF", 2), ("QUARTER", 4)])
+def test_a_coarser_mesh_keeps_every_nth_vertex_and_the_borders(addon, reconstructed, display, detail, stride):
+    reconstructed.mesh_stride = detail
+    bpy.ops.ex4d.show_mesh()
+    assert addon.session.wait(10)
+    height, width = HEIGHT + 4, WIDTH + 4
+    rows = sorted({0, 1, *range(2, height - 2, stride), height - 2, height - 1})
+    columns = sorted({0, 1, *range(2, width - 2, stride), width - 2, width - 1})
+    expected = expected_vertices(display).reshape(FRAMES, height, width, 3)[:, rows][:, :, columns]
+    for frame in range(FRAMES):
+        points, _ = evaluated(reconstructed.mesh, 1 + frame)
+        np.testing.assert_allclose(points, expected[frame].reshape(-1, 3), rtol=1e-6, atol=1e-6)
+
+
+def test_before_and_after_the_plate_the_mesh_rests_and_between_frames_it_waits(reconstructed, display):
+    expected = expected_vertices(display)
+    for frame, subframe, shown in ((-3, 0, 0), (FRAMES + 20, 0, FRAMES - 1), (2, 0.5, 1), (2, 0.99, 1), (3, 0.5, 2)):
+        points, _ = evaluated(reconstructed.mesh, frame, subframe)
+        np.testing.assert_allclose(points, expected[shown], rtol=1e-6, atol=1e-6)
+
+
+def test_a_plate_that_starts_later_moves_the_mesh_with_it(addon, saved, fake, scene, plate_path, display):
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path), frame_start=1001)
+    scene.ex4d.mesh_stride = "FULL"
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    points, _ = evaluated(scene.ex4d.mesh, 1003)
+    np.testing.assert_allclose(points, expected_vertices(display)[2], rtol=1e-6, atol=1e-6)
+
+
+def test_only_the_border_of_a_whole_plate_is_unseen(reconstructed):
+    _, slots = evaluated(reconstructed.mesh, 1)
+    cells = slots[:-1].reshape(HEIGHT + 3, WIDTH + 3)
+    assert slots[-1] == 1, "the closing quad shows nothing"
+    assert (cells[1:-1, 1:-1] == 0).all()
+    assert (cells[[0, -1]] == 1).all()
+    assert (cells[:, [0, -1]] == 1).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_cut_face_stays_unseen_in_every_detail(addon, tmp_path, stride):
+    height, width = 24, 40
+    occluded = np.zeros((1, height, width), dtype=bool)
+    occluded[0, 9:11, 17:19] = True  # the corners of one face
+    depth = np.ones((1, height, width), dtype=np.float32)
+    np.savez(tmp_path / "display.npz", **exact_display(depth, 30.0, occluded))
+    arrays = addon.display_arrays.read_display(tmp_path / "display.npz", stride)
+    faces = arrays.occluded[0][arrays.quads].all(axis=1)
+    corners = arrays.rays[:, ::2] * [30, -30] + [width / 2, height / 2]
+    low, high = corners[arrays.quads].min(axis=1), corners[arrays.quads].max(axis=1)
+    holds = (low < [17.6, 9.6]).all(axis=1) & (high > [18.4, 10.4]).all(axis=1)
+    inside = (low > 0).all(axis=1) & (high < [width, height]).all(axis=1)
+    np.testing.assert_array_equal(faces[inside], holds[inside])
+    assert holds[inside].sum() == 1
+
+
+def test_texture_coordinates_put_each_pixel_on_its_own_ray(addon, reconstructed, display):
+    mesh = reconstructed.mesh.data
+    uv = np.empty(2 * len(mesh.loops), dtype=np.float32)
+    mesh.uv_layers["plate"].data.foreach_get("uv", uv)
+    vertices = np.empty(len(mesh.loops), dtype=np.int32)
+    mesh.loops.foreach_get("vertex_index", vertices)
+    rows, columns = np.divmod(vertices, WIDTH + 4)
+    np.testing.assert_allclose(uv.reshape(-1, 2)[:, 0], display["u"][columns] / WIDTH, atol=1e-6)
+    np.testing.assert_allclose(uv.reshape(-1, 2)[:, 1], 1 - display["v"][rows] / HEIGHT, atol=1e-6)
+
+
+def test_building_again_replaces_the_mesh_and_leaves_nothing_over(addon, reconstructed):
+    before = [len(block) for block in (bpy.data.meshes, bpy.data.materials, bpy.data.node_groups, bpy.data.objects)]
+    bpy.ops.ex4d.show_mesh()
+    assert addon.session.wait(10)
+    after = [len(block) for block in (bpy.data.meshes, bpy.data.materials, bpy.data.node_groups, bpy.data.objects)]
+    assert after == before
+
+
+def test_a_mesh_that_vanishes_while_it_is_built_is_built_again(addon, reconstructed, display):
+    """The artist's undo replaces or removes data-blocks between two slices."""
+    folder = addon.shots.shot_folder(bpy.context.scene)
+    arrays = addon.display_arrays.read_display(folder / "display.npz", 1)
+    builder = addon.display_mesh.MeshBuilder(arrays, "built twice")
+    for _ in range(3):
+        assert builder.step() is None
+    bpy.data.meshes.remove(bpy.data.meshes["built twice"])
+    while (mesh := builder.step()) is None:
+        pass
+    assert sum(attribute.name.startswith("depth_") for attribute in mesh.attributes) == FRAMES
+
+
+def test_a_damaged_mesh_file_is_refused_with_what_to_do(addon, tmp_path):
+    path = tmp_path / "display.npz"
+    path.write_bytes(b"no zip")
+    with pytest.raises(addon.errors.ShotDataError, match="Reconstruct the shot again"):
+        addon.display_arrays.read_display(path, 1)
+    with pytest.raises(addon.errors.ShotDataError, match="is gone"):
+        addon.display_arrays.read_display(tmp_path / "none.npz", 1)

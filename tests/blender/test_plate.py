@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Importing a plate."""
+
+import bpy
+import pytest
+from bpy_extras.object_utils import world_to_camera_view
+from conftest import FRAMES, HEIGHT, WIDTH
+from mathutils import Vector
+
+
+def test_the_scene_takes_the_plates_size_rate_and_range(imported, scene):
+    assert (scene.render.resolution_x, scene.render.resolution_y) == (WIDTH, HEIGHT)
+    assert (scene.render.fps, scene.render.fps_base) == (24, 1.0)
+    assert (scene.frame_start, scene.frame_end) == (1, FRAMES)
+    assert (imported.plate_width, imported.plate_height, imported.plate_frames) == (WIDTH, HEIGHT, FRAMES)
+
+
+def test_everything_hangs_under_one_empty(imported, scene):
+    assert imported.root.name == "EX-4D My_plate"
+    assert imported.root.type == "EMPTY"
+    ours = {item for item in scene.objects if item is not imported.root}
+    assert ours == set(imported.root.children_recursive)
+
+
+def test_the_source_camera_shows_the_plate_behind_the_scene(imported, scene):
+    background = imported.source_camera.data.background_images[0]
+    assert scene.camera is imported.source_camera
+    assert background.clip is imported.plate_clip
+    assert imported.source_camera.data.show_background_images
+
+
+@pytest.mark.parametrize("lens", [50.0, 18.0])
+def test_the_image_plane_fills_the_picture_of_the_source_camera(imported, scene, lens):
+    imported.source_camera.data.lens = lens
+    graph = bpy.context.evaluated_depsgraph_get()
+    graph.update()
+    plane = imported.plate_plane.evaluated_get(graph)
+    corners = [plane.matrix_world @ vertex.co for vertex in plane.data.vertices]
+    seen = [world_to_camera_view(scene, imported.source_camera.evaluated_get(graph), corner) for corner in corners]
+    for found, (x, y) in zip(seen, ((0, 0), (1, 0), (1, 1), (0, 1)), strict=True):
+        assert abs(found.x - x) < 1e-5
+        assert abs(found.y - y) < 1e-5
+
+
+def test_the_source_camera_looks_along_the_shots_forward_axis(imported):
+    bpy.context.view_layer.update()
+    forward = imported.source_camera.matrix_world.to_3x3() @ Vector((0, 0, -1))
+    assert (forward - Vector((0, 1, 0))).length < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [(24.0, (24, 1.0)), (23.976, (24, 1.001)), (29.97, (30, 1.001)), (59.94, (60, 1.001)), (25.0, (25, 1.0))],
+)
+def test_frame_rates_become_blenders_own(addon, fps, expected):
+    assert addon.plate.scene_rate(fps) == expected
+
+
+def test_an_odd_frame_rate_is_kept(addon):
+    whole, base = addon.plate.scene_rate(12.5)
+    assert abs(whole / base - 12.5) < 1e-6
+
+
+def test_a_missing_file_is_refused(addon, tmp_path):
+    with pytest.raises(RuntimeError, match="There is no file"):
+        bpy.ops.ex4d.import_plate(filepath=str(tmp_path / "none.mp4"))
+
+
+def test_a_text_file_and_a_still_are_refused_and_leave_nothing(addon, tmp_path):
+    (tmp_path / "text.mp4").write_text("no movie", encoding="utf-8")
+    image = bpy.data.images.new("still", 4, 4)
+    image.filepath_raw, image.file_format = str(tmp_path / "still.png"), "PNG"
+    image.save()
+    for name in ("text.mp4", "still.png"):
+        with pytest.raises(RuntimeError, match="Choose a movie file"):
+            bpy.ops.ex4d.import_plate(filepath=str(tmp_path / name))
+    assert len(bpy.data.movieclips) == 0
+    assert bpy.context.scene.ex4d.shot_id == ""
+
+
+def test_importing_again_makes_a_second_shot_and_keeps_the_first(imported, scene, plate_path):
+    first = imported.root
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path))
+    assert imported.root is not first
+    assert imported.root.name == "EX-4D My_plate_02"
+    assert first.name in scene.objects
+
+
+def test_paths_are_stored_relative_to_a_saved_file(imported):
+    assert imported.plate_clip.filepath == "//My plate.avi"
+    texture = imported.plate_plane.data.materials[0].node_tree.nodes["Image Texture"]
+    assert texture.image.filepath == "//My plate.avi"
+    assert texture.image_user.frame_duration == FRAMES
