@@ -232,8 +232,8 @@ def _nearest(times_s: Sequence[float], rate: Fraction) -> tuple[int, ...]:
     wanted = np.arange(count) / float(rate)
     after = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
     before = after - 1
-    # A tie goes to the earlier frame: it is the one on screen at that moment.
-    picks = np.where(wanted - times[before] <= times[after] - wanted, before, after)
+    # A tie, up to the rounding of clocks, goes to the earlier frame: it is the one on screen at that moment.
+    picks = np.where(wanted - times[before] <= times[after] - wanted + 0.1 / float(rate), before, after)
     return tuple(int(i) for i in picks)
 
 
