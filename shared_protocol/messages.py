@@ -262,8 +262,8 @@ class ServerState(Message):
     home: str
     log_path: str
     queued: Count
-    running: str = ""  # job id
-    running_kind: str = ""
+    job_id: str = ""  # the job that runs
+    job_kind: str = ""
     progress_age_s: float | None = None  # seconds since the running job last reported: tells busy from hung
     worker_pid: Count | None = None
 

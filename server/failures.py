@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's own errors, and what to do about each code that the server or a job can answer with."""
+
+# ruff: noqa: N818  (the names say what is wrong; the base class says that it is an error)
+
+from ex4d.errors import Ex4dError, InputError
+from shared_protocol.errors import BadMessage, VersionMismatch
+from shared_protocol.messages import ErrorInfo
+
+
+class UnknownArtifact(InputError):
+    """The file is not here, or not complete."""
+
+    code = "unknown_artifact"
+
+
+class MissingArtifact(InputError):
+    """A job names a file that the server does not have."""
+
+    code = "missing_artifact"
+
+
+class DamagedUpload(InputError):
+    """What arrived does not have the promised size or hash."""
+
+    code = "hash_mismatch"
+
+
+class IdConflict(InputError):
+    """A job id came twice with different content."""
+
+    code = "id_conflict"
+
+
+class UnknownJob(InputError):
+    """No such job."""
+
+    code = "unknown_job"
+
+
+HINTS = {
+    "bad_camera": "Correct the camera's animation and render again.",
+    "bad_depth": "Choose another depth file, or another depth source.",
+    "bad_input": "Correct the setting that the message names and try again.",
+    "bad_message": BadMessage.hint,
+    "bad_shape": "Check that plate, depth and camera belong together.",
+    "bad_shot": "Reconstruct the plate again.",
+    "bad_video": "Open the file in a player to see whether it is whole, or convert it to mp4 or mov.",
+    "cancelled": "Nothing to do: the work was stopped on request.",
+    "hash_mismatch": "Make sure that nothing writes to the file, then try again.",
+    "id_conflict": "Start the job again; it then gets an id of its own.",
+    "internal": "This is a defect. Please report it together with the log file.",
+    "machine": "Install what the message names, or use another machine.",
+    "missing_artifact": "Try again: the files are sent once more.",
+    "out_of_memory": "Use fewer frames or a smaller plate, or close other programs.",
+    "server_lost": "The job stopped the server several times. Look into the log before you try it again.",
+    "storage": "Free some disk space, or set EX4D_HOME to a folder on a larger disk, and try again.",
+    "unknown_artifact": "Try again: the file is sent once more.",
+    "unknown_job": "Start the job again.",
+    "version_mismatch": VersionMismatch.hint,
+    "worker_lost": "Often the machine was out of memory: close other programs or use fewer frames, then try again.",
+}
+
+
+def error_info(code: str, title: str, detail: str = "") -> ErrorInfo:
+    """An error for the wire. A code that is not in the table gets the hint of a defect."""
+    return ErrorInfo(code, title, HINTS.get(code, HINTS["internal"]), detail)
+
+
+def from_exception(error: Ex4dError, detail: str = "") -> ErrorInfo:
+    """An error that this library raised on purpose."""
+    return error_info(error.code, str(error), detail)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's one socket: checks what arrives, answers it, and pushes events to those who subscribed.
+
+Small requests are answered in the loop; file chunks go through threads, in order for each file, a bounded number at a
+time, so that a cancel never waits behind a transfer.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakValueDictionary
+
+import zmq
+import zmq.asyncio
+
+from ex4d.errors import Ex4dError
+from shared_protocol.errors import LinkError
+from shared_protocol.messages import (
+    PROTOCOL_VERSION,
+    ArtifactRef,
+    AskStatus,
+    BlobData,
+    BlobState,
+    CancelJob,
+    ErrorInfo,
+    GetBlob,
+    Hello,
+    JobEvent,
+    JobProgress,
+    Message,
+    PutBlob,
+    Refusal,
+    ServerState,
+    StatBlob,
+    StopServer,
+    SubmitJob,
+    SubscribeJob,
+    Welcome,
+)
+from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, request_number, unpack
+
+from .artifacts import Artifacts
+from .failures import error_info, from_exception
+from .jobs import JobQueue
+from .runtime import VERSION, Home, Keys
+
+HIGH_WATER = 128  # messages that may wait for one peer; a transfer has four under way
+BLOB_TASKS = 16  # chunks being written or read at once, over all clients: 16 MiB of memory at most
+MAX_SOCKETS = 512
+HANDSHAKE_MS = 5000
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 5000
+
+
+class Front:
+    """Talks to the clients. `queue` is set once before `serve`, because the two need each other."""
+
+    queue: JobQueue
+
+    def __init__(self, home: Home, keys: Keys, artifacts: Artifacts, context: zmq.asyncio.Context) -> None:
+        self.boot_id = secrets.token_hex(16)
+        self.stopping = asyncio.Event()
+        self.worker_pid: Callable[[], int | None] = lambda: None
+        self._home = home
+        self._artifacts = artifacts
+        self._started = time.monotonic()
+        self._log = logging.getLogger("ex4d.server")
+        self._listeners: dict[str, set[bytes]] = defaultdict(set)
+        self._blob_slots = asyncio.Semaphore(BLOB_TASKS)
+        self._blob_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._blob_tasks: set[asyncio.Task[None]] = set()
+        self._socket = context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 200),  # ms: the answer to `stop` should still leave
+            (zmq.ROUTER_MANDATORY, 1),  # or messages to a full or gone peer vanish without a word
+            (zmq.MAXMSGSIZE, FRAME_LIMIT),
+            (zmq.SNDHWM, HIGH_WATER),
+            (zmq.RCVHWM, HIGH_WATER),
+            (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.CURVE_SERVER, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.curve_secretkey = keys.server_secret.encode("ascii")
+        self._socket.curve_publickey = keys.server_key.encode("ascii")
+
+    def bind(self) -> str:
+        """Listen on this machine only, on any free port; returns the endpoint."""
+        self._socket.bind("tcp://127.0.0.1:*")
+        endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        return endpoint.rstrip(b"\0").decode("ascii")
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    async def serve(self) -> None:
+        """Answer requests for ever."""
+        while True:
+            identity, *frames = await self._socket.recv_multipart()
+            await self._receive(identity, frames)
+
+    def publish(self, message: JobEvent | JobProgress) -> None:
+        """Push to everybody who follows the job. Who cannot keep up is dropped, and subscribes again."""
+        listeners = self._listeners.get(message.job_id, set())
+        for identity in list(listeners):
+            if not self._send(identity, 0, message):
+                listeners.discard(identity)
+        if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
+            self._listeners.pop(message.job_id, None)
+
+    async def _receive(self, identity: bytes, frames: list[bytes]) -> None:
+        rid = 0
+        try:
+            check_frames([len(frame) for frame in frames])
+            with suppress(LinkError):
+                rid = request_number(unpack(frames[0]))  # so that a refusal finds its request
+            rid, message = decode(frames[0])
+            binary = frames[1] if len(frames) == 2 else None
+            if isinstance(message, StatBlob | PutBlob | GetBlob):
+                await self._blob_slots.acquire()
+                task = asyncio.create_task(self._answer_blob(identity, rid, message, binary))
+                self._blob_tasks.add(task)
+                task.add_done_callback(self._blob_tasks.discard)
+            else:
+                self._send(identity, rid, self._answer(identity, message))
+                if isinstance(message, SubscribeJob):
+                    self._replay(identity, message)
+        except Exception as error:
+            self._send(identity, rid, Refusal(self._explain(error)))
+
+    def _answer(self, identity: bytes, message: Message) -> Message:
+        match message:
+            case Hello():
+                self._log.info("client %s speaks protocol %s", message.client, message.proto)
+                return Welcome(PROTOCOL_VERSION, VERSION, self.boot_id)
+            case SubmitJob():
+                return self.queue.submit(message)
+            case SubscribeJob():
+                return self.queue.status(message.job_id)
+            case CancelJob():
+                return self.queue.cancel(message.job_id)
+            case AskStatus():
+                return self._state()
+            case StopServer():
+                self.stopping.set()
+                return self._state()
+            case _:
+                raise LinkError(f"{message.type_name} is an answer, not a request")
+
+    def _replay(self, identity: bytes, message: SubscribeJob) -> None:
+        for missed in self.queue.replay(message.job_id, message.after_seq):
+            if not self._send(identity, 0, missed):
+                return
+        if self.queue.status(message.job_id).state in ("queued", "running"):
+            self._listeners[message.job_id].add(identity)
+
+    async def _answer_blob(
+        self, identity: bytes, rid: int, message: StatBlob | PutBlob | GetBlob, binary: bytes | None
+    ) -> None:
+        artifact = message.artifact
+        lock = self._blob_locks.setdefault(artifact.sha256, asyncio.Lock())
+        data: bytes | None = None
+        try:
+            async with lock:  # asyncio's locks are fair: chunks are written in the order in which they came
+                reply: Message
+                if isinstance(message, GetBlob):
+                    data = await asyncio.to_thread(self._artifacts.get, artifact, message.offset, message.length)
+                    reply = BlobData(artifact, message.offset)
+                else:
+                    reply = await asyncio.to_thread(self._store_blob, artifact, message, binary or b"")
+        except Exception as error:
+            reply, data = Refusal(self._explain(error)), None
+        finally:
+            self._blob_slots.release()
+        self._send(identity, rid, reply, data)
+
+    def _store_blob(self, artifact: ArtifactRef, message: StatBlob | PutBlob, binary: bytes) -> BlobState:
+        if isinstance(message, StatBlob):
+            return self._artifacts.stat(artifact)
+        return self._artifacts.put(artifact, message.offset, binary)
+
+    def _send(self, identity: bytes, rid: int, message: Message, binary: bytes | None = None) -> bool:
+        """Send without waiting; False when the peer is gone or does not read."""
+        frames = [identity, encode(message, rid)] + ([] if binary is None else [binary])
+        sent: Any = self._socket.send_multipart(frames, flags=zmq.DONTWAIT)  # with DONTWAIT the future is done already
+        error = sent.exception()
+        if error is not None and not isinstance(error, zmq.ZMQError):
+            raise error
+        return error is None
+
+    def _explain(self, error: Exception) -> ErrorInfo:
+        """An exception as an answer to the client."""
+        if isinstance(error, Ex4dError):
+            return from_exception(error)
+        if isinstance(error, LinkError):
+            return error_info(error.code if error.code != "link" else "bad_message", error.title, error.detail)
+        if isinstance(error, sqlite3.OperationalError | OSError):
+            self._log.error("storage: %s", error)
+            return error_info("storage", f"The server cannot write to its folder: {error}", f"log: {self._home.log}")
+        self._log.error("while answering a client", exc_info=error)
+        return error_info("internal", f"{type(error).__name__}: {error}", f"log: {self._home.log}")
+
+    def _state(self) -> ServerState:
+        running = self.queue.running
+        return ServerState(
+            server_version=VERSION,
+            boot_id=self.boot_id,
+            pid=os.getpid(),
+            uptime_s=time.monotonic() - self._started,
+            home=str(self._home.folder),
+            log_path=str(self._home.log),
+            queued=self.queue.queued,
+            job_id=running.job_id if running else "",
+            job_kind=running.kind if running else "",
+            progress_age_s=self.queue.progress_age_s,
+            worker_pid=self.worker_pid(),
+        )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker process: reads one job after the other from its standard input, does it, reports on its standard output.
+
+Knows nothing of sockets and databases. Dies with its server: when the pipe closes, and on Linux also by the kernel.
+"""
+
+import argparse
+import ctypes
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ex4d.errors import Cancelled, Ex4dError
+from ex4d.progress import Progress, ProgressCallback
+
+from .log import start_log
+from .pipe import read_message, write_message
+
+DEFAULT_RUNNER = "ex4d.jobs:run_job"
+PROGRESS_INTERVAL_S = 0.1  # at most ten reports a second; a panel draws no faster
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+JobRunner = Callable[[str, Mapping[str, Any], dict[str, Path], Path, ProgressCallback], dict[str, Path]]
+
+
+class Worker:
+    """Takes jobs from a pipe. A second thread listens, so that a cancel and the server's end are heard during work."""
+
+    def __init__(self, runner: str, commands: BinaryIO, reports: BinaryIO, log: logging.Logger) -> None:
+        self._runner = runner
+        self._commands = commands
+        self._reports = reports
+        self._log = log
+        self._cancelled = threading.Event()
+        self._next_job: dict[str, Any] | None = None
+        self._wake = threading.Semaphore(0)
+
+    def work(self) -> None:
+        """Do jobs until the server is gone."""
+        threading.Thread(target=self._listen, name="commands", daemon=True).start()
+        while True:
+            self._wake.acquire()
+            assert self._next_job is not None
+            job, self._next_job = self._next_job, None
+            try:
+                write_message(self._reports, self._do(job))
+            except OSError:
+                return
+
+    def _listen(self) -> None:
+        while (command := read_message(self._commands)) is not None:
+            if command["t"] == "run":
+                self._cancelled.clear()
+                self._next_job = command
+                self._wake.release()
+            elif command["t"] == "cancel":
+                self._cancelled.set()
+        os._exit(0)  # the server is gone: nobody wants the result of what the main thread may still be doing
+
+    def _do(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Run one job; returns the report of its end."""
+        started = time.monotonic()
+        try:
+            module, _, function = self._runner.partition(":")
+            run_job: JobRunner = getattr(importlib.import_module(module), function)
+            inputs = {role: Path(path) for role, path in job["inputs"].items()}
+            outputs = run_job(job["kind"], job["params"], inputs, Path(job["workdir"]), self._reporter(job["job_id"]))
+            report = {"t": "done", "outputs": {role: str(path) for role, path in outputs.items()}}
+        except Cancelled:
+            report = {"t": "cancelled"}
+        except Ex4dError as error:
+            self._log.warning("job %s: %s: %s", job["job_id"], error.code, error)
+            report = {"t": "failed", "code": error.code, "title": str(error)[:4000]}
+        except MemoryError:
+            self._log.exception("job %s", job["job_id"])
+            report = {"t": "failed", "code": "out_of_memory", "title": "The machine ran out of memory"}
+        except Exception as error:  # a defect must become a report, not a dead worker
+            self._log.exception("job %s", job["job_id"])
+            report = {"t": "failed", "code": "internal", "title": f"{type(error).__name__}: {error}"[:4000]}
+        self._log.info("job %s %s after %.1f s", job["job_id"], report["t"], time.monotonic() - started)
+        return report
+
+    def _reporter(self, job_id: str) -> ProgressCallback:
+        last_stage, last_time = "", 0.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last_stage, last_time
+            if self._cancelled.is_set():
+                raise Cancelled("The user stopped the job")
+            now = time.monotonic()
+            finished = progress.n > 0 and progress.i >= progress.n
+            if progress.stage == last_stage and not finished and now - last_time < PROGRESS_INTERVAL_S:
+                return
+            last_stage, last_time = progress.stage, now
+            message = {"t": "progress", "stage": progress.stage[:200], "i": progress.i, "n": progress.n}
+            try:
+                write_message(self._reports, {**message, "eta_s": progress.eta_s})
+            except OSError:
+                os._exit(0)
+
+        return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The server's worker process; started by the server.")
+    parser.add_argument("--job-runner", default=DEFAULT_RUNNER, help="module:function that does a job")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the server")
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent)
+    faulthandler.enable()
+    commands, reports = _take_pipes()
+    # Only the server decides when a worker stops: a Ctrl-C in the server's terminal reaches both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log = start_log(arguments.log, "ex4d.worker")
+    log.info("worker %d of server %d", os.getpid(), arguments.parent)
+    Worker(arguments.job_runner, commands, reports, log).work()
+    return 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end us when the server ends, even while a job holds the interpreter. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep stdin and stdout for ourselves; what a library prints goes to stderr, which is a log file."""
+    commands, reports = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return commands, reports
+
+
+if __name__ == "__main__":
+    sys.exit(main())
