@@ -57,7 +57,7 @@ def download_command(wheel: str, folder: Path) -> list[str]:
     A wheel's name is name-version-python-abi-platforms (PyPA binary distribution format).
     """
     name, version, python, abi, platforms = wheel.removesuffix(".whl").split("-")
-    platform = platforms.split(".")[-1].replace("universal2", "arm64")
+    platform = platforms.split(".")[-1]
     return [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--only-binary=:all:", "--dest", str(folder)),
