@@ -3,6 +3,9 @@
 
 import bpy
 
+# Since 4.5 a path property has to say that it understands paths beginning with //.
+BLEND_RELATIVE_PATH = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+
 
 def sequencer_strips(scene):
     """Return the collection of top-level strips, making the edit if there is none."""

@@ -28,10 +28,7 @@ class EX4D_Preferences(AddonPreferences):
 def server_command(context):
     """Return the words of the command that runs ex4d."""
     text = context.preferences.addons[__package__].preferences.server_command.strip() or "ex4d"
-    path = bpy.path.abspath(text)
-    if Path(path).is_file():  # a path may hold spaces
-        return [path]
-    if shutil.which(text):
+    if Path(text).is_file() or shutil.which(text):  # a path may hold spaces
         return [text]
     return shlex.split(text)
 

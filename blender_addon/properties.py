@@ -12,6 +12,8 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
+from .compat import BLEND_RELATIVE_PATH
+
 DEPTH_ITEMS = [
     ("auto", "Best Available", "The best depth source the server has; the panel says which one it was"),
     ("preview", "Preview Relief", "A smooth relief without any depth model: learn the workflow, design cameras"),
@@ -46,7 +48,7 @@ class EX4D_SceneState(PropertyGroup):
     plate_frames: IntProperty(name="Plate Length")
 
     depth_source: EnumProperty(name="Depth", items=DEPTH_ITEMS)
-    depth_file: StringProperty(name="Depth File", subtype="FILE_PATH")
+    depth_file: StringProperty(name="Depth File", subtype="FILE_PATH", options=BLEND_RELATIVE_PATH)
     depth_kind: EnumProperty(name="Kind", items=DEPTH_KIND_ITEMS)
 
     is_reconstructed: BoolProperty(name="Reconstructed")

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disabling the add-on leaves nothing behind; the .blend plays without it."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import addon_utils
+import bpy
+import numpy as np
+from conftest import FRAMES, PACKAGE, exact_display, expected_vertices
+
+PLAYBACK = Path(__file__).with_name("playback.py")
+
+
+def footprint():
+    """Everything that an add-on can leave in Blender."""
+    handlers = {
+        name: list(value) for name in dir(bpy.app.handlers) if isinstance(value := getattr(bpy.app.handlers, name), list)
+    }
+    classes = {cls.__name__ for cls in bpy.types.bpy_struct.__subclasses__() if "EX4D" in cls.__name__}
+    types = {name for name in dir(bpy.types) if "EX4D" in name}
+    operators = set(dir(bpy.ops.ex4d))
+    properties = {name for name in bpy.types.Scene.bl_rna.properties.keys() if "ex4d" in name}
+    threads = {thread.name for thread in threading.enumerate() if "ex4d" in thread.name}
+    return handlers, classes, types, operators, properties, threads, hasattr(bpy.types.Scene, "ex4d")
+
+
+def test_disabling_leaves_nothing_behind_and_enabling_brings_the_scene_back(addon, fake, reconstructed, scene):
+    addon.session.close()
+    enabled = footprint()
+    shot_id = scene.ex4d.shot_id
+    addon_utils.disable(PACKAGE, default_set=False)
+    handlers, classes, types, operators, properties, threads, scene_has_it = footprint()
+    assert handlers == enabled[0]
+    assert not (types or operators or properties or threads or scene_has_it)
+    for _ in range(3):
+        assert addon_utils.enable(PACKAGE, default_set=False) is not None
+        addon_utils.disable(PACKAGE, default_set=False)
+    assert addon_utils.enable(PACKAGE, default_set=False) is not None
+    assert footprint()[2:] == enabled[2:]
+    assert bpy.context.scene.ex4d.shot_id == shot_id
+    assert bpy.context.scene.ex4d.mesh is not None
+
+
+def test_disabling_in_the_middle_of_a_job_ends_the_threads(addon, imported):
+    addon.session.call("Reading", sum, [1], on_done=print)
+    assert any("ex4d" in thread.name for thread in threading.enumerate())
+    addon_utils.disable(PACKAGE, default_set=False)
+    try:
+        assert not any("ex4d" in thread.name for thread in threading.enumerate())
+    finally:
+        addon_utils.enable(PACKAGE, default_set=False)
+
+
+def test_the_saved_file_plays_mesh_and_plate_without_the_addon(addon, reconstructed, scene, saved, shot_depth, tmp_path):
+    bpy.ops.ex4d.add_camera()
+    bpy.ops.wm.save_mainfile()
+    display = exact_display(shot_depth, 50 / 36 * shot_depth.shape[2])
+    moved = tmp_path / "moved"  # the whole folder on another machine
+    moved.mkdir()
+    for name in ("shot.blend", "ex4d", "My plate.avi"):
+        shutil.move(str(saved.parent / name), str(moved / name))
+    subprocess.run(
+        [sys.executable, str(PLAYBACK), str(moved / "shot.blend"), str(tmp_path / "played.npz")],
+        env={"BLENDER_USER_RESOURCES": str(tmp_path / "no addon"), "PATH": ""},
+        check=True,
+        timeout=60,
+    )
+    with np.load(tmp_path / "played.npz", allow_pickle=False) as played:
+        np.testing.assert_allclose(played["vertices"], expected_vertices(display), rtol=1e-6, atol=1e-6)
+        assert played["images_found"].all()
+        rendered = played["pictures"]  # seen through the source view: the plate itself
+    green = (40 * np.arange(FRAMES) + 20)[:, None, None]
+    inner = rendered[:, 1:-1, 1:-1].astype(int)
+    assert np.abs(inner[..., 1] - green).max() <= 2, "each frame shows its own picture of the plate"
+    assert np.abs(inner[..., 2] - 90).max() <= 2

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connection, progress, cancel, failures, and what the buttons say while they are grey."""
+
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import bpy
+import pytest
+from conftest import PACKAGE
+
+
+def test_the_link_libraries_come_from_the_extension(addon):
+    """The environment has neither: an artist's Blender has not either."""
+    for name in ("zmq", "msgpack"):
+        module = import_module(name)
+        assert os.environ["BLENDER_USER_RESOURCES"] in module.__file__
+    assert addon.session.BackgroundClient.__module__ == f"{PACKAGE}.shared_protocol.background"
+
+
+def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, imported):
+    imported.source_camera.data.lens, imported.source_camera.data.sensor_width = 35.0, 24.0
+    bpy.ops.ex4d.reconstruct()
+    _, kind, params, inputs, _ = fake.submitted[-1]
+    assert kind == "reconstruct"
+    assert params == {
+        "name": "My_plate",
+        "depth": "auto",
+        "convention": "exact",
+        "focal_px": pytest.approx(35 / 24 * 12),
+    }
+    assert set(inputs) == {"plate"}
+
+
+def test_a_depth_file_is_sent_with_its_kind(fake, imported, tmp_path):
+    (tmp_path / "depth.npz").write_bytes(b"any")
+    imported.depth_source, imported.depth_kind = "file", "inverse"
+    with pytest.raises(RuntimeError, match="Choose a depth file"):
+        bpy.ops.ex4d.reconstruct()
+    imported.depth_file = "//depth.npz"
+    bpy.ops.ex4d.reconstruct()
+    _, _, params, inputs, _ = fake.submitted[-1]
+    assert (params["depth"], params["depth_kind"]) == ("file", "inverse")
+    assert inputs["depth"] == tmp_path.resolve() / "depth.npz"
+
+
+def test_a_source_lens_that_cannot_be_reconstructed_is_refused(fake, imported):
+    lens = imported.source_camera.data
+    lens.shift_x = 0.1
+    with pytest.raises(RuntimeError, match="shift"):
+        bpy.ops.ex4d.reconstruct()
+    lens.shift_x = 0
+    lens.keyframe_insert("lens", frame=1)
+    with pytest.raises(RuntimeError, match="zooming"):
+        bpy.ops.ex4d.reconstruct()
+
+
+def test_progress_is_remembered_until_the_mesh_stands(addon, fake, imported):
+    bpy.ops.ex4d.reconstruct()
+    stages = []
+    while addon.session.drain():
+        job = addon.session.current.job
+        if job is not None:
+            stages.append((job.stage, job.i, job.n))
+    assert stages[0] == ("Uploading", 0, 4)
+    assert imported.is_reconstructed
+    assert imported.depth_notice == "preview relief: no depth model"
+    assert imported.licence_notice == "Apache-2.0"
+    assert imported.shot_notice == "Audio was ignored."
+
+
+def test_a_cancelled_job_changes_nothing(addon, fake, imported):
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    assert bpy.ops.ex4d.cancel() == {"FINISHED"}
+    assert not bpy.ops.ex4d.cancel.poll(), "cancelling twice is grey"
+    assert addon.session.wait(10)
+    assert addon.session.current.notice == "Reconstruction: cancelled"
+    assert addon.session.current.error == ""
+    assert not imported.is_reconstructed
+    assert bpy.ops.ex4d.reconstruct.poll(), "and the next job can start"
+
+
+def test_a_failed_job_says_what_to_do(addon, fake, imported):
+    errors = import_module(f"{PACKAGE}.shared_protocol.errors")
+
+    def fail(*job):
+        raise errors.RemoteError("bad_depth", "The depth file has 3 frames, the plate 5", "Export it again.")
+
+    fake._run = fail
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    assert addon.session.current.error == "The depth file has 3 frames, the plate 5. Export it again."
+    assert not imported.is_reconstructed
+
+
+def test_one_job_at_a_time(addon, fake, imported):
+    bpy.ops.ex4d.reconstruct()
+    for operator in (bpy.ops.ex4d.reconstruct, bpy.ops.ex4d.import_plate, bpy.ops.ex4d.connect_server):
+        assert not operator.poll()
+
+
+def test_without_plate_server_or_mesh_the_buttons_are_grey(addon, scene):
+    for operator in (bpy.ops.ex4d.reconstruct, bpy.ops.ex4d.add_camera, bpy.ops.ex4d.render_take, bpy.ops.ex4d.cancel):
+        assert not operator.poll()
+    assert bpy.ops.ex4d.import_plate.poll()
+    assert bpy.ops.ex4d.connect_server.poll()
+
+
+def test_a_result_for_a_file_that_was_closed_is_kept_on_disk(addon, fake, imported, tmp_path):
+    bpy.ops.ex4d.reconstruct()
+    bpy.ops.wm.read_homefile(use_empty=True)
+    assert addon.session.wait(10)
+    assert "not open any more" in addon.session.current.notice
+    assert (tmp_path / "ex4d" / "My_plate" / "display.npz").is_file()
+    assert len(bpy.data.meshes) == 0
+
+
+def test_an_unsaved_file_keeps_its_shot_in_the_extensions_own_folder(addon, fake, scene, plate_path):
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path))
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    folder = addon.shots.shot_folder(scene)
+    assert folder.is_relative_to(Path(os.environ["BLENDER_USER_RESOURCES"]).resolve())
+    assert (folder / "shot.json").is_file()
+    assert scene.ex4d.is_reconstructed
+
+
+def test_without_a_server_program_connecting_fails_with_a_sentence_and_at_once(addon):
+    preferences = bpy.context.preferences.addons[PACKAGE].preferences
+    preferences.server_command = "/no/such/ex4d"
+    try:
+        start = time.monotonic()
+        assert bpy.ops.ex4d.connect_server() == {"FINISHED"}
+        assert time.monotonic() - start < 0.5, "the operator must not wait"
+        assert addon.session.wait(30)
+    finally:
+        preferences.property_unset("server_command")
+    assert not addon.session.current.is_connected
+    assert "server command cannot be run" in addon.session.current.error
+
+
+@pytest.mark.parametrize("text", [sys.executable, f'"{sys.executable}" -m ex4d', "ex4d"])
+def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, text):
+    preferences = bpy.context.preferences.addons[PACKAGE].preferences
+    preferences.server_command = text
+    try:
+        words = addon.preferences.server_command(bpy.context)
+    finally:
+        preferences.property_unset("server_command")
+    assert words == {"ex4d": ["ex4d"], sys.executable: [sys.executable]}.get(text, [sys.executable, "-m", "ex4d"])
+
+
+def test_an_unexpected_error_reaches_the_panel_instead_of_ending_the_timer(addon, fake, capsys):
+    def broken():
+        raise ZeroDivisionError("oops")
+        yield
+
+    addon.session.start_work("Broken work", broken())
+    addon.session.drain()
+    assert "Unexpected ZeroDivisionError: oops" in addon.session.current.error
+    assert not addon.session.current.is_busy
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_no_timer_is_left_where_none_would_fire(addon, fake, imported):
+    bpy.ops.ex4d.reconstruct()
+    assert bpy.app.background
+    assert not bpy.app.timers.is_registered(addon.session._tick)
