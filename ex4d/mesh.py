@@ -230,9 +230,9 @@ def _goes_on(depth: Array, j: int, i: int, dj: int, di: int) -> bool:
 
 @compiled
 def _restore_steep_surfaces(depth: Array, whole: Array) -> None:
-    """Keep cut faces that belong to a surface seen at a grazing angle, such as far ground. whole: filled
+    """Keep the cut cells that belong to a surface seen at a grazing angle, such as far ground. whole: filled
 
-    A face is kept when each of its steep edges (at least half as steep in disparity as its steepest) goes on.
+    A cell is kept when each of its steep sides (at least half as steep in disparity as its steepest) goes on.
     """
     rows, columns = depth.shape
     for j in range(rows - 1):
@@ -241,20 +241,14 @@ def _restore_steep_surfaces(depth: Array, whole: Array) -> None:
                 continue
             a, b = 1.0 / depth[j, i], 1.0 / depth[j, i + 1]
             c, e = 1.0 / depth[j + 1, i], 1.0 / depth[j + 1, i + 1]
-            if not whole[j, i, 0]:
-                limit = 0.5 * max(abs(b - a), abs(c - a), abs(c - b))
-                whole[j, i, 0] = (
-                    (abs(b - a) < limit or _goes_on(depth, j, i, 0, 1))
-                    and (abs(c - a) < limit or _goes_on(depth, j, i, 1, 0))
-                    and (abs(c - b) < limit or _goes_on(depth, j, i + 1, 1, -1))
-                )
-            if not whole[j, i, 1]:
-                limit = 0.5 * max(abs(c - b), abs(e - b), abs(e - c))
-                whole[j, i, 1] = (
-                    (abs(c - b) < limit or _goes_on(depth, j, i + 1, 1, -1))
-                    and (abs(e - b) < limit or _goes_on(depth, j, i + 1, 1, 0))
-                    and (abs(e - c) < limit or _goes_on(depth, j + 1, i, 0, 1))
-                )
+            steep = 0.5 * max(abs(b - a), abs(c - a), abs(e - b), abs(e - c))
+            if (
+                (abs(b - a) < steep or _goes_on(depth, j, i, 0, 1))
+                and (abs(e - c) < steep or _goes_on(depth, j + 1, i, 0, 1))
+                and (abs(c - a) < steep or _goes_on(depth, j, i, 1, 0))
+                and (abs(e - b) < steep or _goes_on(depth, j, i + 1, 1, 0))
+            ):
+                whole[j, i, 0] = whole[j, i, 1] = True
 
 
 def display_arrays(

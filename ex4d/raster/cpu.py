@@ -20,6 +20,8 @@ from . import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, R
 
 SEGMENT = 32  # cells of one grid row that are skipped together
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
+WEIGHT_BITS = 12  # texture weights are whole numbers of 1 / 4096: faster than floats, error below 0.2 grey levels
+WEIGHT_STEPS = 1 << WEIGHT_BITS
 ROUNDING_PX = 1e-7  # covers rounding of the edge functions, so that neighbours never leave a crack
 MAX_THREADS = 8
 BANDS_PER_THREAD = 4
@@ -49,7 +51,7 @@ class CpuRasteriser:
         rows, columns = mesh.depth.shape
         ray_x, ray_y = mesh.rays
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
-        depth, texture = np.ascontiguousarray(mesh.depth), np.ascontiguousarray(texture)
+        depth, texels = np.ascontiguousarray(mesh.depth), texture.ravel()
         visible, exact = np.ascontiguousarray(mesh.visible), mesh.convention == "exact"
         color = np.empty((height, width, 3), dtype=np.uint8)
         mask = np.empty((height, width), dtype=np.bool_)
@@ -67,7 +69,7 @@ class CpuRasteriser:
             def draw(begin: int, end: int) -> None:
                 grid = (ray_x, ray_y, depth, matrix, screen)
                 _draw_band(*grid, spans, visible, exact, begin, end, nearest, faces)
-                plate = (mesh.u, mesh.v, mesh.vertex_alpha, texture)
+                plate = (mesh.u, mesh.v, mesh.vertex_alpha, texels, texture.shape[0], texture.shape[1])
                 _shade_band(*grid, visible, exact, begin, end, faces, *plate, color, mask, out_depth)
 
             self._in_bands(project, rows)
@@ -115,6 +117,17 @@ def _project(
 
 
 @compiled
+def _lower(a: float, b: float) -> float:
+    """min for numbers that are never NaN: one instruction."""
+    return a if a < b else b
+
+
+@compiled
+def _higher(a: float, b: float) -> float:
+    return a if a > b else b
+
+
+@compiled
 def _keep_nearest(
     w0: float,
     w1: float,
@@ -135,11 +148,14 @@ def _keep_nearest(
     w: weights of the corners on the screen (not normalised; below 0 just outside). q: inverse depth of the corners.
     slope: how far an occluder is pushed back, in inverse depth; 0 for plate faces.
     """
-    w0, w1, w2 = max(w0, 0.0), max(w1, 0.0), max(w2, 0.0)
+    w0, w1, w2 = w0 if w0 > 0.0 else 0.0, w1 if w1 > 0.0 else 0.0, w2 if w2 > 0.0 else 0.0
     total = w0 + w1 + w2
     if total <= 0:
         return
-    q = (w0 * q0 + w1 * q1 + w2 * q2) / total
+    weighted = w0 * q0 + w1 * q1 + w2 * q2
+    if weighted <= total * nearest[y, x]:  # farther: spares the division
+        return
+    q = weighted / total
     if slope > 0:
         q = max(min(q0, q1, q2), q - slope) * (1 - 1e-6)  # 1e-6: above float32 rounding, level occluders lose too
     stored = np.float32(q)
@@ -223,14 +239,22 @@ def _homogeneous(ray_x: Array, ray_y: Array, depth: Array, matrix: Array, j: int
 
 
 @compiled
+def _face_code(j: int, i: int, k: int) -> int:
+    """A face in 32 bits: row and column of its cell (MAX_SIDE_PX fits into 15 bits) and 0 or 1.
+
+    The closing quad is the cell (H' - 1, 0), one row below the last. Shifts, since divisions cost more than the rest.
+    """
+    return (j << 16) | (i << 1) | k
+
+
+@compiled
 def _corners(face: int, rows: int, columns: int) -> tuple[int, int, int, int, int, int]:
-    """Row and column of the three corners of a face: 2 * cell + (0 or 1), then the closing quad."""
-    cell = face >> 1
-    if cell == (rows - 1) * (columns - 1):
+    """Row and column of the three corners of a face."""
+    j, i = face >> 16, (face >> 1) & 0x7FFF
+    if j == rows - 1:
         if face & 1:
             return rows - 1, columns - 1, 0, 0, rows - 1, 0
         return 0, columns - 1, 0, 0, rows - 1, columns - 1
-    j, i = cell // (columns - 1), cell % (columns - 1)
     if face & 1:
         return j + 1, i, j, i + 1, j + 1, i + 1
     return j + 1, i, j, i, j, i + 1
@@ -308,10 +332,26 @@ def _draw_band(
                 continue
             if max(spans[j, s, 1], spans[j + 1, s, 1]) + reach < begin + 0.5:
                 continue
+            i = s * SEGMENT
+            bx, by, qb = np.float64(screen[j, i, 0]), np.float64(screen[j, i, 1]), np.float64(screen[j, i, 2])
+            ex, ey, qe = (
+                np.float64(screen[j + 1, i, 0]),
+                np.float64(screen[j + 1, i, 1]),
+                np.float64(screen[j + 1, i, 2]),
+            )
             for i in range(s * SEGMENT, min(columns - 1, (s + 1) * SEGMENT)):
-                qa, qb = np.float64(screen[j, i, 2]), np.float64(screen[j, i + 1, 2])
-                qc, qe = np.float64(screen[j + 1, i, 2]), np.float64(screen[j + 1, i + 1, 2])
-                face = 2 * (j * (columns - 1) + i)
+                ax, ay, qa, cx, cy, qc = bx, by, qb, ex, ey, qe
+                bx, by, qb = (
+                    np.float64(screen[j, i + 1, 0]),
+                    np.float64(screen[j, i + 1, 1]),
+                    np.float64(screen[j, i + 1, 2]),
+                )
+                ex, ey, qe = (
+                    np.float64(screen[j + 1, i + 1, 0]),
+                    np.float64(screen[j + 1, i + 1, 1]),
+                    np.float64(screen[j + 1, i + 1, 2]),
+                )
+                face = _face_code(j, i, 0)
                 if qa == 0 or qb == 0 or qc == 0 or qe == 0:
                     if qa > 0 or qb > 0 or qc > 0 or qe > 0:
                         for k in range(2):
@@ -320,14 +360,16 @@ def _draw_band(
                                 ray_x, ray_y, depth, matrix, screen, shows, exact, face + k, begin, end, nearest, faces
                             )
                     continue
-                ay, by = np.float64(screen[j, i, 1]), np.float64(screen[j, i + 1, 1])
-                cy, ey = np.float64(screen[j + 1, i, 1]), np.float64(screen[j + 1, i + 1, 1])
-                low, high = min(ay, by, cy, ey) - 0.5 - reach, max(ay, by, cy, ey) - 0.5 + reach
+                low, high = (
+                    _lower(_lower(ay, by), _lower(cy, ey)) - 0.5 - reach,
+                    _higher(_higher(ay, by), _higher(cy, ey)) - 0.5 + reach,
+                )
                 if not (low <= end - 1 and high >= begin):
                     continue
-                ax, bx = np.float64(screen[j, i, 0]), np.float64(screen[j, i + 1, 0])
-                cx, ex = np.float64(screen[j + 1, i, 0]), np.float64(screen[j + 1, i + 1, 0])
-                left, right = min(ax, bx, cx, ex) - 0.5 - reach, max(ax, bx, cx, ex) - 0.5 + reach
+                left, right = (
+                    _lower(_lower(ax, bx), _lower(cx, ex)) - 0.5 - reach,
+                    _higher(_higher(ax, bx), _higher(cx, ex)) - 0.5 + reach,
+                )
                 if not (left <= width - 1 and right >= 0):
                     continue
                 if right - left > SMALL_PX or high - low > SMALL_PX:
@@ -338,10 +380,8 @@ def _draw_band(
                         cx, cy, qc, bx, by, qb, ex, ey, qe, shows, exact, face + 1, begin, end, nearest, faces
                     )
                     continue
-                row_first, row_last = int(np.ceil(max(low, float(begin)))), int(np.floor(min(high, end - 1.0)))
-                first, last = int(np.ceil(max(left, 0.0))), int(np.floor(min(right, width - 1.0)))
-                if row_first > row_last or first > last:
-                    continue
+                row_first, row_last = int(np.ceil(_higher(low, float(begin)))), int(np.floor(_lower(high, end - 1.0)))
+                first, last = int(np.ceil(_higher(left, 0.0))), int(np.floor(_lower(right, width - 1.0)))
                 # Edges, all measured from c or b: cb (shared), ca, ab, be, ec.
                 cb_x, cb_y, ca_x, ca_y, ab_x, ab_y = bx - cx, by - cy, ax - cx, ay - cy, bx - ax, by - ay
                 be_x, be_y, ec_x, ec_y = ex - bx, ey - by, cx - ex, cy - ey
@@ -367,38 +407,52 @@ def _draw_band(
                     for x in range(first, last + 1):
                         px = x + 0.5
                         shared = cb_x * (py - cy) - cb_y * (px - cx)  # above 0: on e's side, below 0: on a's
-                        if area0 != 0:
-                            wa = -sign0 * shared
+                        wa = -sign0 * shared
+                        if wa >= -slack0 * cb_span:
                             wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
                             wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
-                            if wa >= -slack0 * cb_span and wb >= ca_slack and wc >= ab_slack:
+                            if (wb >= ca_slack) & (wc >= ab_slack):
                                 _keep_nearest(wa, wb, wc, qa, qb, qc, slope0, far_limit, face, y, x, nearest, faces)
-                        if area1 != 0:
-                            we = sign1 * shared
+                        we = sign1 * shared
+                        if we >= -slack1 * cb_span:
                             wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
                             wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
-                            if we >= -slack1 * cb_span and wc >= be_slack and wb >= ec_slack:
+                            if (wc >= be_slack) & (wb >= ec_slack):
                                 _keep_nearest(we, wb, wc, qe, qb, qc, slope1, far_limit, face + 1, y, x, nearest, faces)
-    for face in range(2 * (rows - 1) * (columns - 1), 2 * (rows - 1) * (columns - 1) + 2):
+    for k in range(2):
+        face = _face_code(rows - 1, 0, k)
         _draw_face(ray_x, ray_y, depth, matrix, screen, False, exact, face, begin, end, nearest, faces)
 
 
 @compiled
-def _weights(p0: Array, p1: Array, p2: Array, px: float, py: float) -> tuple[float, float, float, float, float]:
-    """Perspective-correct weights of a face's corners at a sample, its z-depth, and twice its area on the screen.
+def _weights(
+    x0: float,
+    y0: float,
+    q0: float,
+    x1: float,
+    y1: float,
+    q1: float,
+    x2: float,
+    y2: float,
+    q2: float,
+    x: float,
+    y: float,
+) -> tuple[float, float, float, float, float]:
+    """Perspective-correct weights of a face's corners at the sample (x, y), its z-depth, and twice its area in pixels.
 
-    p: (x, y, 1 / z) of a corner. The area is above 0 when the face shows its front.
+    Corners: pixels and inverse depth. The area is above 0 when the face shows its front.
     """
-    x0, y0, q0 = np.float64(p0[0]), np.float64(p0[1]), np.float64(p0[2])
-    x1, y1, q1 = np.float64(p1[0]), np.float64(p1[1]), np.float64(p1[2])
-    x2, y2, q2 = np.float64(p2[0]), np.float64(p2[1]), np.float64(p2[2])
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     sign = 1.0 if area > 0 else -1.0
-    w0 = max(0.0, sign * ((x2 - x1) * (py - y1) - (y2 - y1) * (px - x1)))
-    w1 = max(0.0, sign * ((x0 - x2) * (py - y2) - (y0 - y2) * (px - x2)))
-    w2 = max(0.0, sign * ((x1 - x0) * (py - y0) - (y1 - y0) * (px - x0)))
-    total = w0 * q0 + w1 * q1 + w2 * q2
-    return w0 * q0 / total, w1 * q1 / total, w2 * q2 / total, (w0 + w1 + w2) / total, area
+    w0 = max(0.0, sign * ((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)))
+    w1 = max(0.0, sign * ((x0 - x2) * (y - y2) - (y0 - y2) * (x - x2)))
+    w2 = max(0.0, sign * ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)))
+    p0, p1, p2 = w0 * q0, w1 * q1, w2 * q2
+    total = p0 + p1 + p2
+    if total == 0:  # a sliver on which rounding leaves nothing
+        return 1.0, 0.0, 0.0, 1.0 / q0, area
+    scale = 1.0 / total
+    return p0 * scale, p1 * scale, p2 * scale, (w0 + w1 + w2) * scale, area
 
 
 @compiled
@@ -436,14 +490,15 @@ def _shade_band(
     u: Array,
     v: Array,
     vertex_alpha: Array,
-    texture: Array,
+    texels: Array,
+    plate_height: int,
+    plate_width: int,
     color: Array,
     mask: Array,
     out_depth: Array,
 ) -> None:
     """Turn the nearest face of each pixel of rows begin..end into colour, mask and depth."""
     rows, columns = depth.shape
-    plate_height, plate_width = texture.shape[:2]
     for y in range(begin, end):
         py = y + 0.5
         for x in range(faces.shape[1]):
@@ -455,8 +510,12 @@ def _shade_band(
             if face < 0:
                 continue
             j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
-            if screen[j0, i0, 2] > 0 and screen[j1, i1, 2] > 0 and screen[j2, i2, 2] > 0:
-                w0, w1, w2, z, area = _weights(screen[j0, i0], screen[j1, i1], screen[j2, i2], px, py)
+            q0, q1, q2 = np.float64(screen[j0, i0, 2]), np.float64(screen[j1, i1, 2]), np.float64(screen[j2, i2, 2])
+            if q0 > 0 and q1 > 0 and q2 > 0:
+                x0, y0 = np.float64(screen[j0, i0, 0]), np.float64(screen[j0, i0, 1])
+                x1, y1 = np.float64(screen[j1, i1, 0]), np.float64(screen[j1, i1, 1])
+                x2, y2 = np.float64(screen[j2, i2, 0]), np.float64(screen[j2, i2, 1])
+                w0, w1, w2, z, area = _weights(x0, y0, q0, x1, y1, q1, x2, y2, q2, px, py)
             else:
                 w0, w1, w2, z, area = _weights_across_near(
                     _homogeneous(ray_x, ray_y, depth, matrix, j0, i0),
@@ -467,7 +526,7 @@ def _shade_band(
                 )
             out_depth[y, x] = z
             if exact:
-                j, i = (face >> 1) // (columns - 1), (face >> 1) % (columns - 1)
+                j, i = face >> 16, (face >> 1) & 0x7FFF
                 if area <= 0 or j == rows - 1:  # seen from behind, or the closing quad
                     continue
                 if not visible[j, i, face & 1]:
@@ -478,20 +537,26 @@ def _shade_band(
                 ty = w0 * v[j0] + w1 * v[j1] + w2 * v[j2] - 0.5
                 tx, ty = min(max(tx, 0.0), plate_width - 1.0), min(max(ty, 0.0), plate_height - 1.0)
                 left, top = int(tx), int(ty)
-                right, bottom = min(left + 1, plate_width - 1), min(top + 1, plate_height - 1)
-                fx, fy = tx - left, ty - top
+                fx, fy = int((tx - left) * WEIGHT_STEPS + 0.5), int((ty - top) * WEIGHT_STEPS + 0.5)
+                w00, w01 = (WEIGHT_STEPS - fx) * (WEIGHT_STEPS - fy), fx * (WEIGHT_STEPS - fy)
+                w10, w11 = (WEIGHT_STEPS - fx) * fy, fx * fy
+                # Unsigned, which spares numba the test for negative indices.
+                at00 = np.uint64(3 * (top * plate_width + left))
+                at01 = at00 + np.uint64(3 if left + 1 < plate_width else 0)
+                at10 = at00 + np.uint64(3 * plate_width if top + 1 < plate_height else 0)
+                at11 = at10 + (at01 - at00)
                 for channel in range(3):
-                    upper = texture[top, left, channel] * (1 - fx) + texture[top, right, channel] * fx
-                    lower = texture[bottom, left, channel] * (1 - fx) + texture[bottom, right, channel] * fx
-                    color[y, x, channel] = np.uint8(upper * (1 - fy) + lower * fy + 0.5)
+                    c = np.uint64(channel)
+                    upper = w00 * texels[at00 + c] + w01 * texels[at01 + c]
+                    lower = w10 * texels[at10 + c] + w11 * texels[at11 + c]
+                    color[y, x, channel] = (upper + lower + (1 << 2 * WEIGHT_BITS - 1)) >> 2 * WEIGHT_BITS
                 mask[y, x] = True
             else:
                 w0, w1, w2 = w0 * vertex_alpha[j0, i0], w1 * vertex_alpha[j1, i1], w2 * vertex_alpha[j2, i2]
                 if w0 + w1 + w2 <= ALPHA_THRESHOLD:
                     continue
+                at0, at1, at2 = 3 * (j0 * columns + i0), 3 * (j1 * columns + i1), 3 * (j2 * columns + i2)
                 for channel in range(3):
-                    value = (
-                        w0 * texture[j0, i0, channel] + w1 * texture[j1, i1, channel] + w2 * texture[j2, i2, channel]
-                    )
+                    value = w0 * texels[at0 + channel] + w1 * texels[at1 + channel] + w2 * texels[at2 + channel]
                     color[y, x, channel] = np.uint8(value + 1e-6)  # truncated; 1e-6 so that a whole number stays whole
                 mask[y, x] = True
