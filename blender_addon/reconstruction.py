@@ -48,6 +48,9 @@ def job_of(scene):
         if not state.depth_file or not depth.is_file():
             raise ShotDataError("Choose a depth file, or another depth source.")
         inputs["depth"], params["depth_kind"] = depth, state.depth_kind
+        side = depth.with_suffix(".json")  # the scale of a 16-bit file's values
+        if side.is_file():
+            inputs["depth.json"] = side
     return params, inputs
 
 

@@ -102,7 +102,7 @@ def _show(shot_id, take):
     result = sequencer.Movie(name, take.folder / RESULT, state.plate_start + take.first_source_frame, take.frame_count)
     with session.undo_step(f"Load {name}"):
         strip, was_first = sequencer.show_take(scene, state.shot_id, plate, result)
-        notices = [f"{name} is in the sequencer on channel {strip.channel}.", *take.record.get("notices", ())]
+        notices = [f"{name} is in the sequencer on channel {strip.channel}.", *said_by(take.record)]
         if was_first and scene.render.use_sequencer:
             # Otherwise F12 would show the strip in place of the artist's 3D view.
             scene.render.use_sequencer = False
@@ -110,6 +110,13 @@ def _show(shot_id, take):
         state.last_take = name
         state.take_name = next_name(name)
         state.take_notice = " ".join(notices)
+
+
+def said_by(record):
+    """Return what take.json tells the artist, as sentences."""
+    unseen = record["unseen"]
+    coverage = f"The plate does not show {unseen['mean']:.0%} of the picture ({unseen['worst']:.0%} at worst)."
+    return [f"Painted by the {record['engine']} engine.", coverage, *record["notices"]]
 
 
 def next_name(name):

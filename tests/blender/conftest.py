@@ -173,7 +173,8 @@ def fake(addon, shot_depth, plate_frames):
         assert kind == "take"
         with np.load(inputs["camera.npz"], allow_pickle=False) as camera:
             count = len(camera["source_frame"])
-        (output_folder / "take.json").write_text('{"notices": ["preview engine"]}', encoding="utf-8")
+        record = {"engine": "preview", "unseen": {"mean": 0.1, "worst": 0.25}, "notices": ["Filled, not generated."]}
+        (output_folder / "take.json").write_text(json.dumps(record), encoding="utf-8")
         write_avi(output_folder / "result.mkv", plate_frames[:count] // 2, (24, 1))
         return {name: output_folder / name for name in ("take.json", "result.mkv", "camera.npz")}
 

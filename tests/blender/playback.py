@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Open a .blend where the add-on is not installed and write down what it plays.
 
-    BLENDER_USER_RESOURCES=/empty/folder python playback.py FILE.blend OUT.npz
+BLENDER_USER_RESOURCES=/empty/folder python playback.py FILE.blend OUT.npz
 """
 
 import os
@@ -13,7 +13,7 @@ import bpy
 import numpy as np
 
 blend, out = sys.argv[1:]
-assert not any("ex4d" in name for name in bpy.context.preferences.addons.keys())
+assert not any("ex4d" in addon.module for addon in bpy.context.preferences.addons)
 bpy.ops.wm.open_mainfile(filepath=blend)
 scene = bpy.context.scene
 assert not hasattr(scene, "ex4d")

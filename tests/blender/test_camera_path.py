@@ -67,7 +67,10 @@ def test_intrinsics_agree_with_blenders_own_camera_matrix(addon, imported, scene
     for fit in ("AUTO", "HORIZONTAL", "VERTICAL"):
         for width, height in ((1920, 1080), (1080, 1920), (512, 512), (333, 77)):
             camera.data.sensor_fit = fit
-            camera.data.lens, (camera.data.shift_x, camera.data.shift_y) = rng.uniform(15, 90), rng.uniform(-0.2, 0.2, 2)
+            camera.data.lens, (camera.data.shift_x, camera.data.shift_y) = (
+                rng.uniform(15, 90),
+                rng.uniform(-0.2, 0.2, 2),
+            )
             scene.render.resolution_x, scene.render.resolution_y = width, height
             scene.render.resolution_percentage = 33
             width, height = width * 33 // 100, height * 33 // 100
@@ -147,7 +150,7 @@ def test_sampling_puts_the_frame_and_the_hidden_mesh_back(addon, reconstructed, 
 @pytest.mark.parametrize(("kind", "word"), [("ORTHO", "orthographic"), ("PANO", "panoramic")])
 def test_a_camera_without_perspective_is_refused(addon, imported, scene, camera, kind, word):
     camera.data.type = kind
-    with pytest.raises(addon.errors.CameraPathError, match=f"{word} at frame 1.*Perspective"):
+    with pytest.raises(addon.errors.CameraPathError, match=rf"{word} at frame 1.*Perspective"):
         sample(addon, imported, [1, 2])
 
 
@@ -160,7 +163,7 @@ def test_a_camera_that_is_not_a_number_is_refused_with_its_frame(addon, imported
     scene.collection.objects.link(target)
     camera.parent = target
     camera.matrix_parent_inverse = Matrix(((math.nan, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)))
-    with pytest.raises(addon.errors.CameraPathError, match="frame 1.*not a number"):
+    with pytest.raises(addon.errors.CameraPathError, match=r"frame 1.*not a number"):
         sample(addon, imported, [1, 2])
 
 

@@ -16,16 +16,18 @@ PLAYBACK = Path(__file__).with_name("playback.py")
 
 
 def footprint():
-    """Everything that an add-on can leave in Blender."""
+    """Everything that an add-on can leave in Blender, by kind."""
     handlers = {
-        name: list(value) for name in dir(bpy.app.handlers) if isinstance(value := getattr(bpy.app.handlers, name), list)
+        name: value for name in dir(bpy.app.handlers) if isinstance(value := getattr(bpy.app.handlers, name), list)
     }
-    classes = {cls.__name__ for cls in bpy.types.bpy_struct.__subclasses__() if "EX4D" in cls.__name__}
-    types = {name for name in dir(bpy.types) if "EX4D" in name}
-    operators = set(dir(bpy.ops.ex4d))
-    properties = {name for name in bpy.types.Scene.bl_rna.properties.keys() if "ex4d" in name}
-    threads = {thread.name for thread in threading.enumerate() if "ex4d" in thread.name}
-    return handlers, classes, types, operators, properties, threads, hasattr(bpy.types.Scene, "ex4d")
+    return {
+        "handlers": {f"{name} {function}" for name, functions in handlers.items() for function in functions},
+        "types": {name for name in dir(bpy.types) if "EX4D" in name},
+        "operators": set(dir(bpy.ops.ex4d)),
+        "properties": {item.identifier for item in bpy.types.Scene.bl_rna.properties if "ex4d" in item.identifier},
+        "attributes": {name for name in dir(bpy.types.Scene) if "ex4d" in name},
+        "threads": {thread.name for thread in threading.enumerate() if "ex4d" in thread.name},
+    }
 
 
 def test_disabling_leaves_nothing_behind_and_enabling_brings_the_scene_back(addon, fake, reconstructed, scene):
@@ -33,14 +35,14 @@ def test_disabling_leaves_nothing_behind_and_enabling_brings_the_scene_back(addo
     enabled = footprint()
     shot_id = scene.ex4d.shot_id
     addon_utils.disable(PACKAGE, default_set=False)
-    handlers, classes, types, operators, properties, threads, scene_has_it = footprint()
-    assert handlers == enabled[0]
-    assert not (types or operators or properties or threads or scene_has_it)
+    left = footprint()
+    assert left.pop("handlers") == enabled["handlers"]
+    assert left == {"types": set(), "operators": set(), "properties": set(), "attributes": set(), "threads": set()}
     for _ in range(3):
         assert addon_utils.enable(PACKAGE, default_set=False) is not None
         addon_utils.disable(PACKAGE, default_set=False)
     assert addon_utils.enable(PACKAGE, default_set=False) is not None
-    assert footprint()[2:] == enabled[2:]
+    assert footprint() == enabled
     assert bpy.context.scene.ex4d.shot_id == shot_id
     assert bpy.context.scene.ex4d.mesh is not None
 
@@ -55,7 +57,9 @@ def test_disabling_in_the_middle_of_a_job_ends_the_threads(addon, imported):
         addon_utils.enable(PACKAGE, default_set=False)
 
 
-def test_the_saved_file_plays_mesh_and_plate_without_the_addon(addon, reconstructed, scene, saved, shot_depth, tmp_path):
+def test_the_saved_file_plays_mesh_and_plate_without_the_addon(
+    addon, reconstructed, scene, saved, shot_depth, tmp_path
+):
     bpy.ops.ex4d.add_camera()
     bpy.ops.wm.save_mainfile()
     display = exact_display(shot_depth, 50 / 36 * shot_depth.shape[2])

@@ -80,14 +80,16 @@ def test_the_next_take_gets_the_next_number_and_an_existing_one_is_not_overwritt
 
 def test_rendering_the_scene_still_shows_the_scene(scene, take):
     assert not scene.render.use_sequencer
-    assert "preview engine" in take.take_notice
+
+
+def test_the_artist_is_told_what_was_painted_and_by_what(take):
+    for said in ("preview engine", "does not show 10% of the picture (25% at worst)", "Filled, not generated."):
+        assert said in take.take_notice
 
 
 def test_an_artists_own_edit_keeps_its_settings(addon, scene, reconstructed):
     strips = addon.compat.sequencer_strips(scene)
-    strips.new_movie(
-        name="cut", filepath=str(addon.shots.shot_file(scene, "plate.mkv")), channel=1, frame_start=2
-    )
+    strips.new_movie(name="cut", filepath=str(addon.shots.shot_file(scene, "plate.mkv")), channel=1, frame_start=2)
     bpy.ops.ex4d.render_take()
     assert addon.session.wait(10)
     assert scene.render.use_sequencer
@@ -132,7 +134,7 @@ def test_an_orthographic_camera_sends_nothing(addon, fake, scene, reconstructed)
 
 def test_a_missing_shot_file_is_named(addon, scene, reconstructed):
     addon.shots.shot_file(scene, "depth.npz").unlink()
-    with pytest.raises(RuntimeError, match="depth.npz is missing"):
+    with pytest.raises(RuntimeError, match=r"depth\.npz is missing"):
         bpy.ops.ex4d.render_take()
 
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The artist's whole job with the real parts: bpy, the installed zip, a server process, a worker process."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from conftest import PACKAGE, REPOSITORY
+from movies import write_avi
+
+PYTHON = Path(os.environ.get("EX4D_PYTHON", REPOSITORY / ".venv" / "bin" / "python"))
+COMMAND = [str(PYTHON), "-m", "ex4d"]
+WIDTH, HEIGHT, FRAMES = 64, 48, 6
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def server_command():
+    """The server of this profile's own state folder; stopped at the end."""
+    assert PYTHON.is_file(), f"{PYTHON} is missing: name the library's Python in EX4D_PYTHON"
+    yield " ".join(f'"{word}"' for word in COMMAND)
+    subprocess.run([*COMMAND, "server", "stop"], cwd=REPOSITORY, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def connected(addon, server_command, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    preferences = bpy.context.preferences.addons[PACKAGE].preferences
+    preferences.server_command = server_command
+    assert bpy.ops.ex4d.connect_server() == {"FINISHED"}
+    assert addon.session.wait(PATIENCE_S)
+    preferences.property_unset("server_command")
+    assert addon.session.current.error == ""
+    assert addon.session.current.is_connected
+    return addon
+
+
+@pytest.fixture
+def real_plate(tmp_path):
+    """A wall with a pattern, a near block moving over it, and both depths."""
+    rng = np.random.default_rng(5)
+    texture = rng.integers(0, 255, size=(HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    frames = np.tile(texture, (FRAMES, 1, 1, 1))
+    depth = np.full((FRAMES, HEIGHT, WIDTH), 6.0, dtype=np.float32)
+    for frame in range(FRAMES):
+        block = (slice(12, 36), slice(10 + 3 * frame, 30 + 3 * frame))
+        frames[frame][block] = (230, 40, 20)
+        depth[frame][block] = 3.0
+    np.savez(tmp_path / "depth.npz", depth=depth)
+    return write_avi(tmp_path / "plate.avi", frames, (24, 1)), tmp_path / "depth.npz", depth
+
+
+def positions(item, frame):
+    bpy.context.scene.frame_set(frame)
+    mesh = item.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    points = np.empty(3 * len(mesh.vertices), dtype=np.float32)
+    mesh.attributes["position"].data.foreach_get("vector", points)
+    return points.reshape(-1, 3)
+
+
+def finish(addon):
+    """Wait for the job; return the longest time the main thread was held, in seconds."""
+    longest, deadline = 0.0, time.monotonic() + PATIENCE_S
+    while True:
+        start = time.perf_counter()
+        going_on = addon.session.drain()
+        longest = max(longest, time.perf_counter() - start)
+        if not going_on:
+            break
+        assert time.monotonic() < deadline, "the job did not end"
+        time.sleep(0.02)
+    assert addon.session.current.error == ""
+    return longest
+
+
+def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
+    addon, state = connected, scene.ex4d
+    plate, depth_file, depth = real_plate
+    bpy.ops.ex4d.import_plate(filepath=str(plate))
+    state.source_camera.data.lens = 40.0
+    state.depth_source, state.depth_file, state.mesh_stride = "file", str(depth_file), "FULL"
+    bpy.ops.ex4d.reconstruct()
+    assert finish(addon) < 0.5
+
+    # The mesh: every pixel's vertex lies on its ray at the depth that the file gave.
+    focal = 40 / 36 * WIDTH
+    x, y = (np.arange(WIDTH) + 0.5 - WIDTH / 2) / focal, (np.arange(HEIGHT) + 0.5 - HEIGHT / 2) / focal
+    for frame in range(FRAMES):
+        found = positions(state.mesh, 1 + frame).reshape(HEIGHT + 4, WIDTH + 4, 3)[2:-2, 2:-2]
+        z = depth[frame]
+        np.testing.assert_allclose(found, np.stack([z * x, z, -z * y[:, None]], axis=-1), rtol=1e-5, atol=1e-5)
+    assert state.depth_notice == "file depth.npz"
+    assert state.licence_notice
+
+    bpy.ops.ex4d.add_camera()
+    scene.camera.location.x = 0.6
+    scene.camera.keyframe_insert("location", frame=FRAMES)
+    bpy.ops.ex4d.render_take()
+    finish(addon)
+    strips = {strip.name: strip for strip in addon.compat.sequencer_strips(scene)}
+    assert set(strips) == {"plate plate", "take_01"}
+    assert strips["take_01"].channel > strips["plate plate"].channel
+    for strip in strips.values():
+        assert addon.compat.strip_range(strip) == (1, FRAMES)
+
+    folder = saved.parent / "ex4d" / "plate" / "takes" / "take_01"
+    record = json.loads((folder / "take.json").read_text(encoding="utf-8"))
+    assert 0 < record["unseen"]["mean"] < 0.5
+    for name in ("camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"):
+        assert (folder / name).stat().st_size > 0
+    bpy.ops.wm.save_mainfile()
+
+
+def test_the_preview_relief_says_what_it_is(connected, saved, scene, real_plate):
+    bpy.ops.ex4d.import_plate(filepath=str(real_plate[0]))
+    scene.ex4d.depth_source = "preview"
+    bpy.ops.ex4d.reconstruct()
+    finish(connected)
+    assert "preview" in scene.ex4d.depth_notice
+    assert "no depth model" in f"{scene.ex4d.depth_notice} {scene.ex4d.shot_notice}"
+
+
+def test_a_depth_file_that_does_not_fit_fails_with_the_reason_and_loses_nothing(connected, saved, scene, real_plate):
+    plate, depth_file, depth = real_plate
+    np.savez(depth_file, depth=depth[:3])
+    bpy.ops.ex4d.import_plate(filepath=str(plate))
+    scene.ex4d.depth_source, scene.ex4d.depth_file = "file", str(depth_file)
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    assert "depth.npz" in connected.session.current.error
+    assert not scene.ex4d.is_reconstructed
+    assert bpy.ops.ex4d.reconstruct.poll()
+
+
+def test_a_real_job_can_be_cancelled(connected, saved, scene, real_plate):
+    bpy.ops.ex4d.import_plate(filepath=str(real_plate[0]))
+    scene.ex4d.depth_source = "preview"
+    bpy.ops.ex4d.reconstruct()
+    bpy.ops.ex4d.cancel()
+    assert connected.session.wait(PATIENCE_S)
+    assert connected.session.current.notice == "Reconstruction: cancelled"
+    assert not scene.ex4d.is_reconstructed
