@@ -69,8 +69,8 @@ class CpuRasteriser:
             def draw(begin: int, end: int) -> None:
                 grid = (ray_x, ray_y, depth, matrix, screen)
                 _draw_band(*grid, spans, visible, exact, begin, end, nearest, faces)
-                plate = (mesh.u, mesh.v, mesh.vertex_alpha, texels, texture.shape[0], texture.shape[1])
-                _shade_band(*grid, visible, exact, begin, end, faces, *plate, color, mask, out_depth)
+                plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
+                _shade_band(*grid, visible, exact, begin, end, faces, *plate, size[0], size[1], color, mask, out_depth)
 
             self._in_bands(project, rows)
             self._in_bands(draw, height)
