@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ex4d
-from ex4d.camera import Convention, check_intrinsics
+from ex4d.camera import CONVENTIONS, Convention, check_intrinsics
 from ex4d.depth import DepthClip, DepthUnit
 from ex4d.depth.clip import check_size, check_values
 from ex4d.document import Fields, Json, read_document, write_document
@@ -47,7 +47,6 @@ __all__ = [
 
 SCHEMA = 1
 DEPTH_UNITS: tuple[DepthUnit, ...] = ("metric", "relative", "reference")
-CONVENTIONS: tuple[Convention, ...] = ("exact", "reference")
 
 
 @dataclass(frozen=True)

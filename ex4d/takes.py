@@ -65,7 +65,7 @@ def take_folder(shot_folder: Path, name: str) -> Path:
     """
     if not TAKE_NAME.fullmatch(name) or name.endswith("."):
         raise InputError(
-            "A take's name has 1 to 64 letters, digits, dots, dashes and underscores and starts with a letter or digit, "
+            "A take's name has 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first, "
             f"got '{name}'."
         )
     return shot_folder / "takes" / name
