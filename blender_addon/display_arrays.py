@@ -21,7 +21,7 @@ class DisplayArrays:
 
     rays: np.ndarray  # float32 [V, 3], vertices at depth 1
     quads: np.ndarray  # int32 [Q, 4], vertices of each face; the last one closes the mesh
-    uv: np.ndarray  # float32 [V, 2], 0-1 from the picture's bottom left corner
+    corner_uv: np.ndarray  # float32 [Q, 4, 2], texture position of each face's corners, 0-1 from the bottom left
     depth: np.ndarray  # float32 [T, V], shot units
     occluded: np.ndarray  # bool [T, V], vertices that show nothing
     intrinsics: np.ndarray  # float64 [3, 3], pixels
@@ -95,10 +95,12 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
     rows, columns = kept_indices(len(v), stride), kept_indices(len(u), stride)
     u, v = u[columns], v[rows]
     texture_u, texture_v = np.meshgrid((u + texture_offset) / width, 1 - (v + texture_offset) / height)
+    uv = np.stack([texture_u, texture_v], axis=-1).reshape(-1, 2).astype(np.float32)
+    quads = grid_quads(len(v), len(u))
     return DisplayArrays(
         rays=grid_rays(u, v, intrinsics).reshape(-1, 3).astype(np.float32),
-        quads=grid_quads(len(v), len(u)),
-        uv=np.stack([texture_u, texture_v], axis=-1).reshape(-1, 2).astype(np.float32),
+        quads=quads,
+        corner_uv=uv[quads],
         depth=np.ascontiguousarray(depth[:, rows][:, :, columns].reshape(frames, -1), dtype=np.float32),
         occluded=_strided_mask(bits, rows, columns).reshape(frames, -1),
         intrinsics=intrinsics,

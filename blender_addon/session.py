@@ -217,7 +217,7 @@ def _handle(event):
             current.server = event.endpoint
         case Disconnected():
             current.is_connected = current.is_connecting = False
-            current.error = f"{event.title}. {event.hint}"
+            current.error = f"{event.title.rstrip('.')}. {event.hint}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):
@@ -233,7 +233,7 @@ def _handle(event):
             job.on_done(files)
         case JobFailed():
             current.job = None
-            current.error = f"{event.title}. {event.hint}"
+            current.error = f"{event.title.rstrip('.')}. {event.hint}"
         case JobCancelled():
             title, current.job = current.job.title, None
             current.notice = f"{title}: cancelled"

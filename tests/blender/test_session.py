@@ -26,7 +26,6 @@ def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, impo
     _, kind, params, inputs, _ = fake.submitted[-1]
     assert kind == "reconstruct"
     assert params == {
-        "name": "My_plate",
         "depth": "auto",
         "convention": "exact",
         "focal_px": pytest.approx(35 / 24 * 12),
