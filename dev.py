@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 BIN = "Scripts" if os.name == "nt" else "bin"
@@ -49,7 +50,7 @@ LINUX_PACKAGES = {
 }
 
 
-def stop(message: str) -> None:
+def stop(message: str) -> NoReturn:
     """End with one sentence for the person at the terminal."""
     sys.exit(f"dev.py: {message}")
 
@@ -71,7 +72,9 @@ def check_python() -> None:
     """Refuse a Python on which the pinned packages have no wheels, in one sentence."""
     if sys.version_info[:2] not in SUPPORTED:
         found = ".".join(map(str, sys.version_info[:3]))
-        stop(f"Python 3.11, 3.12 or 3.13 is needed, this is {found}. Install Python 3.11 from python.org or your system.")
+        stop(
+            f"Python 3.11, 3.12 or 3.13 is needed, this is {found}. Install Python 3.11 from python.org or your system."
+        )
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         stop("this Python cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv")
 
@@ -114,9 +117,12 @@ def python_for(version: tuple[int, int]) -> str | None:
     name = "python{}.{}".format(*version)
     candidates = [shutil.which(name)]
     candidates += sorted(str(p) for p in Path.home().glob(f".pyenv/versions/{version[0]}.{version[1]}.*/bin/{name}"))
-    if os.name == "nt" and shutil.which("py"):
+    launcher = shutil.which("py")
+    if os.name == "nt" and launcher:
         found = subprocess.run(
-            ["py", "-{}.{}".format(*version), "-c", "import sys; print(sys.executable)"], capture_output=True, text=True
+            [launcher, "-{}.{}".format(*version), "-c", "import sys; print(sys.executable)"],
+            capture_output=True,
+            text=True,
         )
         candidates.append(found.stdout.strip())
     return next((path for path in candidates if path), None)
@@ -128,7 +134,7 @@ def blender_venv(release: str | None = None) -> Path:
     if release is None:
         release = {(3, 11): "4.5", (3, 13): "5.2"}.get(sys.version_info[:2])
     if release is None:
-        stop("Blender's bpy module has no wheel for Python 3.12: run with Python 3.11 (Blender 4.5) or 3.13 (Blender 5.2).")
+        stop("Blender's bpy module has no wheel for Python 3.12: use Python 3.11 (Blender 4.5) or 3.13 (Blender 5.2).")
     bpy_version, python_version = BLENDERS[release]
     python = python_for(python_version)
     if python is None:

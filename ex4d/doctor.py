@@ -2,7 +2,6 @@
 """What this machine can do for a shot, and what to install where it cannot."""
 
 import importlib
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -64,7 +63,11 @@ def _memory() -> Finding:
 def _disk() -> Finding:
     free_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     return Finding(
-        "free disk here", free_gb >= LEAST_FREE_DISK_GB, f"{free_gb:.0f} GB", "Make room or work on another disk.", False
+        "free disk here",
+        free_gb >= LEAST_FREE_DISK_GB,
+        f"{free_gb:.0f} GB",
+        "Make room or work on another disk.",
+        False,
     )
 
 
@@ -87,6 +90,6 @@ def _wan() -> Finding:
 
 
 def _blender() -> Finding:
-    program = shutil.which("blender") or os.environ.get("BLENDER")
+    program = shutil.which("blender")
     cure = "Install Blender 4.2 or newer, or let `python3 dev.py demo` fetch it as a Python module."
     return Finding("Blender on the PATH", program is not None, program or "none", cure, required=False)

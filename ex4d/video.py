@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream

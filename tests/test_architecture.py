@@ -15,7 +15,9 @@ ALLOWED = {
     "server": {"server", "shared_protocol", "ex4d"},
     "ex4d": {"ex4d"},
 }
-FILES = [pytest.param(path, id=str(path.relative_to(ROOT))) for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
+FILES = [
+    pytest.param(path, id=str(path.relative_to(ROOT))) for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))
+]
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `ex4d` command line. Each command is a thin skin over one function of the library."""
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import ex4d
+from ex4d.errors import Cancelled, Ex4dError, InputError
+from ex4d.progress import Progress
+
+Subparsers = Any  # argparse's own type is private and generic over it
+
+
+class TerminalProgress:
+    """A progress bar per stage on standard error."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.bar: tqdm | None = None
+
+    def __call__(self, report: Progress) -> None:
+        if self.bar is None or report.stage != self.stage:
+            self.close()
+            self.stage = report.stage
+            self.bar = tqdm(desc=report.stage, total=report.n or None, file=sys.stderr, mininterval=0.2)
+        self.bar.update(report.i - self.bar.n)
+
+    def __enter__(self) -> "TerminalProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last bar on the screen and end its line."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def add_command(
+    commands: Subparsers, name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str
+) -> argparse.ArgumentParser:
+    """A sub-command whose help ends with an example."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def frame_range(text: str) -> tuple[int, int | None]:
+    """`A:B` (B excluded, either may be missing) as first frame and frame count."""
+    first, colon, last = text.partition(":")
+    try:
+        start = int(first) if first else 0
+        stop = int(last) if last else None
+    except ValueError:
+        start, stop = -1, None
+    if not colon or start < 0 or (stop is not None and stop <= start):
+        raise argparse.ArgumentTypeError(f"expected A:B with 0 <= A < B, got '{text}'")
+    return start, None if stop is None else stop - start
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """`WxH` in pixels."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WxH in pixels, got '{text}'")
+    return int(width), int(height)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did, for people and scripts."""
+
+    facts: dict[str, Any]
+    notices: tuple[str, ...] = ()
+
+
+def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Namespace], Outcome]]) -> int:
+    """Run steps one after the other and print what they did: JSON for scripts, lines for people."""
+    facts: dict[str, Any] = {}
+    notices: list[str] = []
+    for step in steps:
+        outcome = step(options)
+        facts |= outcome.facts
+        notices += outcome.notices
+    if options.json:
+        print(json.dumps({**facts, "notices": notices}, indent=2))
+        return 0
+    for name, value in facts.items():
+        print(f"{name:>12}  {value}")
+    for notice in notices:
+        print(textwrap.fill(notice, 110, initial_indent="      notice  ", subsequent_indent=" " * 14))
+    return 0
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def add_plate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clip", type=Path, metavar="CLIP", help="the filmed plate, any video file")
+    parser.add_argument("--out", dest="shot", type=Path, required=True, metavar="SHOT", help="the shot folder to write")
+    parser.add_argument("--depth", default="auto", metavar="NAME", help="depth source: auto, file or preview")
+    parser.add_argument(
+        "--depth-file", type=Path, metavar="FILE", help="depth of every frame (.npz, .npy, 16-bit video)"
+    )
+    parser.add_argument("--depth-kind", default="z", choices=["z", "ray", "disparity", "inverse"], help="what it holds")
+    parser.add_argument("--convention", default="exact", choices=["exact", "reference"], help="pixel convention")
+    parser.add_argument("--focal-px", type=float, metavar="F", help="focal length in pixels of the plate")
+    parser.add_argument("--lens", type=float, metavar="MM", help="focal length; needs --sensor-width")
+    parser.add_argument("--sensor-width", type=float, metavar="MM", help="width of the film back")
+    parser.add_argument(
+        "--frames", type=frame_range, default=(0, None), metavar="A:B", help="frames to use, B excluded"
+    )
+
+
+def add_camera_options(parser: argparse.ArgumentParser, default_take: str) -> None:
+    camera = parser.add_mutually_exclusive_group(required=True)
+    camera.add_argument("--camera", type=Path, metavar="FILE", help="camera path (.npz, ours or the release's)")
+    camera.add_argument("--move", metavar="NAME[:ARGS]", help="a camera move, for example orbit:angle=20")
+    parser.add_argument(
+        "--take", default=default_take, metavar="NAME", help=f"name of the take (default {default_take})"
+    )
+    parser.add_argument(
+        "--size", type=picture_size, metavar="WxH", help="output size of a --move (default the plate's)"
+    )
+    parser.add_argument("--raster", default="auto", choices=["auto", "cpu", "reference"], help="rasteriser")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", default="auto", choices=["auto", "preview"], help="what paints the unseen part")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice")
+
+
+def reconstruct(options: argparse.Namespace) -> Outcome:
+    from ex4d.shot import write_shot
+    from ex4d.take import ReconstructOptions, reconstruct
+
+    asked = ReconstructOptions(
+        depth=options.depth,
+        depth_file=options.depth_file,
+        depth_kind=options.depth_kind,
+        convention=options.convention,
+        focal_px=options.focal_px,
+        lens_mm=options.lens,
+        sensor_width_mm=options.sensor_width,
+        frame_start=options.frames[0],
+        frame_count=options.frames[1],
+    )
+    with TerminalProgress() as progress:
+        shot = reconstruct(options.clip, asked, progress)
+        write_shot(options.shot, shot, progress)
+    count, height, width = shot.frames.shape[:3]
+    facts = {
+        "shot": str(options.shot),
+        "plate": f"{count} frames, {width}x{height}, {shot.fps} fps",
+        "depth": shot.depth_info.source,
+        "licence": shot.depth_info.licence,
+        "paid work": "allowed" if shot.depth_info.commercial_use else "not allowed",
+    }
+    if options.save_mesh:
+        from ex4d.mesh import watertight_mesh, write_ply
+
+        mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention)
+        write_ply(options.shot / "mesh.ply", mesh, shot.frames[0])
+        facts["mesh"] = str(options.shot / "mesh.ply")
+    return Outcome(facts, shot.notices)
+
+
+def render(options: argparse.Namespace) -> Outcome:
+    from ex4d.camera import read_camera_path
+    from ex4d.shot import read_shot
+    from ex4d.take import render_take
+    from ex4d.trajectory import camera_move
+
+    if options.camera is not None and options.size is not None:
+        raise InputError("--size belongs to --move: a camera file brings its own size. Leave --size out.")
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        if options.camera is not None:
+            cameras = read_camera_path(options.camera)
+        else:
+            count, height, width = shot.depth.shape
+            width, height = options.size or (width, height)
+            cameras = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
+        take, _ = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
+    unseen = take.coverage
+    facts = {
+        "take": str(options.shot / "takes" / take.name),
+        "raster": take.raster,
+        "unseen": f"{unseen.mean:.1%} of the picture, {unseen.worst:.1%} in frame {unseen.worst_frame}",
+    }
+    return Outcome(facts, take.notices)
+
+
+def generate(options: argparse.Namespace) -> Outcome:
+    from ex4d.shot import read_shot
+    from ex4d.take import generate_take, read_rendered_take
+
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        rendered = read_rendered_take(options.shot, shot, options.take, progress)
+        take = generate_take(options.shot, shot, *rendered, options.engine, options.seed, progress)
+    result = options.shot / "takes" / take.name / "result.mp4"
+    return Outcome({"result": str(result), "engine": take.engine, "seed": take.seed}, take.notices)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from ex4d.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([finding.__dict__ for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            state = "ok" if finding.ok else "MISSING" if finding.required else "without"
+            print(f"{state:>8}  {finding.what}: {finding.found}")
+            if not finding.ok:
+                print(f"{'':>8}  {finding.cure}")
+    return 0 if all(finding.ok or not finding.required for finding in findings) else 3
+
+
+def demo(options: argparse.Namespace) -> int:
+    from ex4d.demo import run_demo
+
+    return run_demo(options.clip, options.out, options.blender)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ex4d", description="Re-shoot a filmed plate from a new camera.")
+    parser.add_argument("--version", action="version", version=f"ex4d {ex4d.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = add_command(
+        commands,
+        "demo",
+        demo,
+        "do an artist's whole job once, through Blender and the server",
+        "ex4d demo --clip plate.mov",
+    )
+    command.add_argument("--clip", type=Path, metavar="FILE", help="your own plate (default: the sample)")
+    command.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="where to leave it (default demo)"
+    )
+    command.add_argument("--blender", type=Path, metavar="PATH", help="a Blender, or a Python that has the bpy module")
+
+    command = add_command(
+        commands,
+        "reconstruct",
+        partial(report, steps=(reconstruct,)),
+        "turn a plate into a shot folder",
+        "ex4d reconstruct plate.mov --out shot",
+    )
+    add_plate_options(command)
+    command.add_argument("--save-mesh", action="store_true", help="also write frame 0's mesh as mesh.ply")
+
+    command = add_command(
+        commands,
+        "render",
+        partial(report, steps=(render,)),
+        "render a shot along a camera path",
+        "ex4d render shot --move orbit:angle=20",
+    )
+    command.add_argument("shot", type=Path, metavar="SHOT", help="the shot folder")
+    add_camera_options(command, "take1")
+
+    command = add_command(
+        commands,
+        "generate",
+        partial(report, steps=(generate,)),
+        "paint what a rendered take never saw",
+        "ex4d generate shot --take take1",
+    )
+    command.add_argument("shot", type=Path, metavar="SHOT", help="the shot folder")
+    command.add_argument("--take", default="take1", metavar="NAME", help="the take (default take1)")
+    add_engine_options(command)
+
+    command = add_command(
+        commands,
+        "take",
+        partial(report, steps=(reconstruct, render, generate)),
+        "reconstruct, render and generate in one go",
+        "ex4d take plate.mov --out shot --move orbit:angle=20",
+    )
+    add_plate_options(command)
+    command.add_argument("--save-mesh", action="store_true", help="also write frame 0's mesh as mesh.ply")
+    add_camera_options(command, "take1")
+    add_engine_options(command)
+
+    add_command(commands, "doctor", doctor, "say what this machine can do and what it lacks", "ex4d doctor")
+    for name in ("reconstruct", "render", "generate", "take", "doctor"):
+        commands.choices[name].add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+    # The server is a package of its own that imports this one; it adds its commands without being imported here.
+    for entry in entry_points(group="ex4d.commands"):
+        entry.load()(commands)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit codes are those of `ex4d.errors`."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("ex4d: stopped", file=sys.stderr)
+        return Cancelled.exit_code
+    except Ex4dError as error:
+        print(f"ex4d: {error}", file=sys.stderr)
+        return error.exit_code

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-contained jobs: what the server's worker runs, with files in and files out.
+
+A job names its kind and parameters and brings its input files by role; a role is the file's name in the shot folder.
+Nothing but the files and parameters given decides the result.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ex4d.camera import Convention, read_camera_path
+from ex4d.depth import DEPTH_KINDS, SOURCES
+from ex4d.errors import InputError
+from ex4d.generation import ENGINES
+from ex4d.mesh import display_arrays
+from ex4d.progress import ProgressCallback
+from ex4d.raster import RASTERISERS
+from ex4d.shot import read_shot, write_shot
+from ex4d.take import ReconstructOptions, generate_take, reconstruct, render_take
+from ex4d.takes import take_folder
+
+Files = dict[str, Path]
+
+
+def run_job(
+    kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
+) -> Files:
+    """Run one job.
+
+    Args:
+        kind: `reconstruct` or `take`.
+        params: see the function of that kind; unknown names are refused.
+        inputs: the input files by role.
+        workdir: an empty folder for everything that the job writes.
+        progress: receives every frame's report; may raise `Cancelled`.
+
+    Returns:
+        The output files by role, all inside `workdir`.
+
+    Raises:
+        InputError: the job itself is wrong.
+    """
+    if kind not in KINDS:
+        raise InputError(f"A job's kind is one of {', '.join(KINDS)}, got '{kind}'.")
+    return KINDS[kind](dict(params), inputs, workdir, progress)
+
+
+def _reconstruct(
+    params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
+) -> Files:
+    """Inputs: plate, optional depth. Outputs: the shot folder's files and the arrays that Blender shows."""
+    _need(inputs, "plate")
+    options = ReconstructOptions(
+        depth=_choice(params, "depth", ("auto", *SOURCES), "auto"),
+        depth_file=inputs.get("depth"),
+        depth_kind=_choice(params, "depth_kind", DEPTH_KINDS, "z"),
+        convention=_choice(params, "convention", get_args(Convention), "exact"),
+        focal_px=_number(params, "focal_px", None),
+        lens_mm=_number(params, "lens_mm", None),
+        sensor_width_mm=_number(params, "sensor_width_mm", None),
+        frame_start=_integer(params, "frame_start", 0),
+        frame_count=_integer(params, "frame_count", None),
+    )
+    _refuse_rest(params)
+    shot = reconstruct(inputs["plate"], options, progress)
+    folder = workdir / "shot"
+    write_shot(folder, shot)
+    arrays = display_arrays(shot.depth, shot.intrinsics, shot.convention, progress)
+    with (folder / "display.npz").open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    return _outputs(folder, "shot.json", "plate.mkv", "depth.npz", "display.npz")
+
+
+def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
+    """Inputs: the shot folder's files and camera.npz. Outputs: the take's files."""
+    name = _text(params, "name", "take1")
+    engine = _choice(params, "engine", ("auto", *ENGINES), "auto")
+    raster = _choice(params, "raster", ("auto", *RASTERISERS), "auto")
+    seed = _integer(params, "seed", 0)
+    _refuse_rest(params)
+    _need(inputs, "shot.json", "plate.mkv", "depth.npz", "camera.npz")
+    folder = workdir / "shot"
+    folder.mkdir()
+    for role in ("shot.json", "plate.mkv", "depth.npz"):
+        shutil.copyfile(inputs[role], folder / role)
+    shot, cameras = read_shot(folder, progress), read_camera_path(inputs["camera.npz"])
+    take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
+    generate_take(folder, shot, take, cameras, conditioning, engine, seed, progress)
+    return _outputs(
+        take_folder(folder, name), "take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"
+    )
+
+
+KINDS: dict[str, Callable[[dict[str, Any], Mapping[str, Path], Path, ProgressCallback], Files]] = {
+    "reconstruct": _reconstruct,
+    "take": _take,
+}
+
+
+def _outputs(folder: Path, *names: str) -> Files:
+    return {name: folder / name for name in names}
+
+
+def _need(inputs: Mapping[str, Path], *roles: str) -> None:
+    missing = [role for role in roles if role not in inputs]
+    if missing:
+        raise InputError(
+            f"The job lacks the input files {', '.join(missing)}; it came with {', '.join(inputs) or 'none'}."
+        )
+
+
+# Parameters are taken out of the dictionary as they are read; what is left at the end is unknown.
+
+
+def _choice(params: dict[str, Any], name: str, allowed: tuple[str, ...], default: str) -> Any:
+    value = params.pop(name, default)
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    return value
+
+
+def _text(params: dict[str, Any], name: str, default: str) -> str:
+    value = params.pop(name, default)
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text, got {value!r}.")
+    return value
+
+
+def _number(params: dict[str, Any], name: str, default: float | None) -> float | None:
+    value = params.pop(name, default)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number, got {value!r}.")
+    return float(value)
+
+
+def _integer(params: dict[str, Any], name: str, default: int | None) -> Any:
+    value = params.pop(name, default)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{name} must be a whole number, got {value!r}.")
+    return value
+
+
+def _refuse_rest(params: dict[str, Any]) -> None:
+    if params:
+        raise InputError(f"Unknown parameters: {', '.join(sorted(params))}. Update the server or the sender.")

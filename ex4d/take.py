@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole method on one page: reconstruct, condition, generate, finish.
+
+A filmed plate becomes a shot (frames, depth, lens). A camera path over the shot is rendered into the two clips that
+say what the plate shows from there and what it never saw. An engine paints the unseen part. All steps read and write
+the shot folder, so that each can be run, looked at and repeated on its own.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import ex4d
+from ex4d.camera import CameraPath, Convention, focal_px_from_lens, pinhole_intrinsics
+from ex4d.conditioning import Conditioning, render_conditioning
+from ex4d.depth import DepthClip, DepthKind, best_source, depth_source
+from ex4d.errors import InputError
+from ex4d.finish import write_result
+from ex4d.generation import engine
+from ex4d.progress import ProgressCallback
+from ex4d.raster import Rasteriser, rasteriser
+from ex4d.shot import Shot, shot_from
+from ex4d.storage import file_sha256
+from ex4d.takes import Coverage, Take, read_take_clips, write_take, write_take_clips
+from ex4d.video import Clip, read_video
+
+REFERENCE_FOCAL_PX = 500.0  # the release's fixed focal length, recon.py
+GUESSED_LENS_MM = 35.0  # a common prime on a full-frame back; only used when nobody knows better, and then said
+GUESSED_BACK_MM = 36.0
+SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")  # what a take is made from, beside its camera
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """How a plate becomes a shot."""
+
+    depth: str = "auto"  # name of a depth source; auto takes the best one that this machine has
+    depth_file: Path | None = None  # for depth "file"
+    depth_kind: DepthKind = "z"  # what that file holds
+    convention: Convention = "exact"
+    focal_px: float | None = None  # focal length in pixels of the plate, else from lens and sensor
+    lens_mm: float | None = None
+    sensor_width_mm: float | None = None
+    frame_start: int = 0  # first frame of the plate to use
+    frame_count: int | None = None  # None: to the end
+
+
+def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCallback | None = None) -> Shot:
+    """Turn a filmed plate into a shot: its frames, their depth and its lens.
+
+    Args:
+        plate: the video file.
+        options: depth source, lens and frame range.
+        progress: receives every frame's report.
+
+    Raises:
+        VideoError, DepthError, InputError: the plate, its depth or the options cannot be used; the message says why.
+    """
+    clip = read_video(plate, options.frame_start, options.frame_count, progress)
+    if options.convention == "reference":
+        clip = resized_as_the_release(clip)
+    height, width = clip.frames.shape[1:3]
+    focal_px = asked_focal_px(options, width)
+    name = options.depth
+    if name == "auto":
+        name = "file" if options.depth_file else best_source()
+    source = depth_source(name, depth_file=options.depth_file, depth_kind=options.depth_kind, focal_px=focal_px)
+    depth = source.estimate(clip, progress)
+    focal_px, notices = known_focal_px(focal_px, depth, width)
+    return shot_from(
+        clip, depth, pinhole_intrinsics(focal_px, width, height), options.convention, (*clip.notices, *notices)
+    )
+
+
+def asked_focal_px(options: ReconstructOptions, width: int) -> float | None:
+    """The focal length that the options name, in pixels of a plate `width` wide, or None."""
+    lens, sensor = options.lens_mm, options.sensor_width_mm
+    if options.focal_px is not None and lens is not None:
+        raise InputError("Give the focal length once: focal_px, or lens_mm with sensor_width_mm, not both.")
+    if (lens is None) != (sensor is None):
+        raise InputError(f"A lens needs its sensor: got lens_mm={lens} and sensor_width_mm={sensor}, give both.")
+    if options.focal_px is not None:
+        if not 0 < options.focal_px < float("inf"):
+            raise InputError(f"focal_px must be a positive number of pixels, got {options.focal_px}.")
+        return options.focal_px
+    if lens is not None and sensor is not None:
+        return focal_px_from_lens(lens, sensor, width)
+    return REFERENCE_FOCAL_PX if options.convention == "reference" else None
+
+
+def known_focal_px(asked: float | None, depth: DepthClip, width: int) -> tuple[float, tuple[str, ...]]:
+    """The focal length to use, in pixels, and what the artist must be told about it."""
+    if asked is not None:
+        return asked, ()
+    if depth.focal_px is not None:
+        return depth.focal_px, (f"Focal length {depth.focal_px:.1f} px comes from the depth source.",)
+    guess = focal_px_from_lens(GUESSED_LENS_MM, GUESSED_BACK_MM, width)
+    lens = f"a {GUESSED_LENS_MM:g} mm lens on a {GUESSED_BACK_MM:g} mm back ({guess:.1f} px)"
+    return guess, (f"The lens is unknown: {lens} is assumed. Give the real one for true parallax.",)
+
+
+def resized_as_the_release(clip: Clip) -> Clip:
+    """The clip at the size to which the release squeezes it: sides of 64 n, the longer one at most 1024."""
+    height, width = clip.frames.shape[1:3]
+    sides = [64 * round(side / 64) for side in (width, height)]
+    if max(sides) > 1024:
+        sides = [64 * round(side * 1024 / max(width, height) / 64) for side in (width, height)]
+    if 0 in sides:
+        raise InputError(f"The reference convention needs at least 64x64 pixels, the plate has {width}x{height}.")
+    if sides == [width, height]:
+        return clip
+    frames = np.stack([cv2.resize(frame, (sides[0], sides[1])) for frame in clip.frames])
+    notice = (
+        f"Resized from {width}x{height} to {sides[0]}x{sides[1]}, as the EX-4D release does (convention reference)."
+    )
+    return dataclasses.replace(clip, frames=frames, notices=(*clip.notices, notice))
+
+
+def render_take(
+    folder: Path,
+    shot: Shot,
+    name: str,
+    cameras: CameraPath,
+    raster: str = "auto",
+    progress: ProgressCallback | None = None,
+) -> tuple[Take, Conditioning]:
+    """Render the shot's mesh along a camera path and keep the conditioning as a new take.
+
+    Args:
+        folder: the shot folder; an older take of that name in it is replaced.
+        shot: what lies there.
+        name: the take's name.
+        cameras: the path, in the shot's world.
+        raster: name of a rasteriser, or auto.
+        progress: receives every frame's report.
+    """
+    backend = rasteriser(raster)
+    conditioning = condition(shot, cameras, backend, progress)
+    take = Take(
+        name=name,
+        raster=backend.name,
+        engine=None,
+        seed=None,
+        coverage=Coverage.of(conditioning.mask),
+        hashes={file: file_sha256(folder / file, "Hashing the shot") for file in SHOT_FILES},
+        version=ex4d.__version__,
+    )
+    write_take_clips(folder, take, cameras, conditioning.color, conditioning.mask, shot.fps, progress)
+    return take, conditioning
+
+
+def read_rendered_take(
+    folder: Path, shot: Shot, name: str, progress: ProgressCallback | None = None
+) -> tuple[Take, CameraPath, Conditioning]:
+    """What `render_take` left in the shot folder.
+
+    Its clips are what counts: an artist may have painted in them. Only their depth is made anew.
+    """
+    take, cameras, color, mask = read_take_clips(folder, name, progress)
+    rendered = condition(shot, cameras, rasteriser(take.raster), progress)
+    return take, cameras, Conditioning(color=color, mask=mask, depth=rendered.depth)
+
+
+def generate_take(
+    folder: Path,
+    shot: Shot,
+    take: Take,
+    cameras: CameraPath,
+    conditioning: Conditioning,
+    engine_name: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Take:
+    """Paint what the plate never saw in a rendered take and write the re-shot plate beside it.
+
+    Args:
+        folder: the shot folder.
+        shot, take, cameras, conditioning: what `render_take` used and made.
+        engine_name: name of a generation engine, or auto.
+        seed: of every random choice; the same seed gives the same pixels.
+        progress: receives every frame's report.
+    """
+    painter = engine(engine_name)
+    frames = painter.generate(shot, cameras, conditioning, seed, progress)
+    finished = dataclasses.replace(take, engine=painter.name, seed=seed, notices=painter.notices)
+    write_result(folder, finished, frames, shot.fps, progress)
+    write_take(folder, finished)
+    return finished
+
+
+def condition(
+    shot: Shot, cameras: CameraPath, backend: Rasteriser, progress: ProgressCallback | None = None
+) -> Conditioning:
+    """What the path shows of the shot: colour, mask and depth of every output frame."""
+    return render_conditioning(
+        shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, raster=backend, progress=progress
+    )
