@@ -5,7 +5,6 @@ Camera frame: OpenCV (+X right, +Y down, +Z forward). Pixel positions count from
 i is centred at i + 0.5 and the middle of the picture is width / 2. Intrinsics are stored that way in both conventions.
 """
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CameraError, ShapeError, StorageError
+from ex4d.errors import CameraError, ShapeError
+from ex4d.storage import replacing
 
 Array = npt.NDArray[Any]
 Convention = Literal["exact", "reference"]
@@ -187,11 +187,11 @@ def read_camera_path(path: Path | str) -> CameraPath:
     twice its principal point, and every frame shows its own source frame.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise CameraError(f"There is no camera file {path}.") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CameraError(f"{path} is no camera file: expected an .npz of plain numbers ({error}).") from error
     if "extrinsics" in arrays and "intrinsics" in arrays:
         return _release_path(path, arrays["extrinsics"], arrays["intrinsics"])
@@ -225,19 +225,12 @@ def _release_path(path: Path | str, extrinsics: Array, intrinsics: Array) -> Cam
 
 
 def write_camera_path(path: Path | str, cameras: CameraPath) -> None:
-    """Write camera.npz: under a temporary name first, so that a reader never sees half a file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                world_to_camera=cameras.world_to_camera,
-                intrinsics=cameras.intrinsics,
-                size=np.array([cameras.width, cameras.height], dtype=np.int64),
-                source_frame=cameras.source_frame,
-            )
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write {path}: {error}. Check the folder and the free space.") from error
+    """Write camera.npz of a take, or raise StorageError. A reader never sees half a file."""
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            world_to_camera=cameras.world_to_camera,
+            intrinsics=cameras.intrinsics,
+            size=np.array([cameras.width, cameras.height], dtype=np.int64),
+            source_frame=cameras.source_frame,
+        )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import Array, CameraPath, Convention, check_convention, check_intrinsics
-from .errors import CameraError, MachineError, ShapeError
-from .mesh import DWMesh, check_depth, far_depth, watertight_mesh
-from .progress import ProgressCallback, track
-from .raster import Rasteriser, rasteriser
+from ex4d.camera import Array, CameraPath, Convention, check_convention, check_intrinsics
+from ex4d.errors import CameraError, MachineError, ShapeError
+from ex4d.mesh import DWMesh, check_depth, far_depth, watertight_mesh
+from ex4d.progress import ProgressCallback, track
+from ex4d.raster import Rasteriser, rasteriser
 
 
 @dataclass(frozen=True)

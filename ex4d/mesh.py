@@ -6,7 +6,6 @@ the release's order: 0 = (c, a, b), 1 = (c, b, e). Two more faces, the closing q
 corners. Faces that do not show the plate stay in the mesh as occluders: they hide what lies behind them.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import TypeVar, cast
 import numba
 import numpy as np
 
-from .camera import Array, Convention, check_convention, check_intrinsics, pixel_grid
-from .errors import DepthError, ShapeError, StorageError
-from .progress import ProgressCallback, track
+from ex4d.camera import Array, Convention, check_convention, check_intrinsics, pixel_grid
+from ex4d.errors import DepthError, ShapeError
+from ex4d.progress import ProgressCallback, track
+from ex4d.storage import replacing
 
 MIN_ANGLE_DEG = 2.5  # EX-4D release, recon.py: a face with a sharper corner is cut
 BORDER_DEPTH = 100.0  # EX-4D release, recon.py: depth of the outermost rows and columns
@@ -312,14 +312,7 @@ def write_ply(path: Path | str, mesh: DWMesh, texture: Array) -> None:
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{coordinates}{channels}"
         f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(header.encode("ascii"))
-            file.write(vertices.tobytes())
-            file.write(triangles.tobytes())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"Cannot write {path}: {error}. Check the folder and the free space.") from error
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        file.write(header.encode("ascii"))
+        file.write(vertices.tobytes())
+        file.write(triangles.tobytes())

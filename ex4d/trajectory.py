@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import OPENGL_FLIP, Array, CameraPath, check_intrinsics
-from .errors import CameraError
-from .mesh import BORDER_DEPTH, check_depth
+from ex4d.camera import OPENGL_FLIP, Array, CameraPath, check_intrinsics
+from ex4d.errors import CameraError
+from ex4d.mesh import BORDER_DEPTH, check_depth
 
 RELEASE_FRAMES = 49  # EX-4D release, recon.py: the length at which its angles mean what they say
 ZOOM_SHARE = 0.5  # the release names zoom_in and zoom_out but has no code for them: half the way to the orbit centre
@@ -296,7 +296,8 @@ def _release_poses(preset: str, depth: Array, count: int) -> Array:
         theta = np.radians(float(preset)) * rounds * share
         cosine = np.abs(np.cos(theta))
         eyes = radius * np.stack([np.sin(theta), 0.2 * (cosine - 1), 1 - cosine], axis=-1)
-    return OPENGL_FLIP @ np.stack([_release_pose(eye, np.array([0.0, 0.0, radius])) for eye in eyes])
+    centre = np.array([0.0, 0.0, radius])
+    return np.stack([OPENGL_FLIP @ _release_pose(eye, centre) for eye in eyes])
 
 
 def _release_pose(eye: Array, centre: Array) -> Array:

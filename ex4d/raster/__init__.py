@@ -16,9 +16,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..camera import MAX_SIDE_PX, Array, check_intrinsics, check_world_to_camera
-from ..errors import CameraError, InputError, ShapeError
-from ..mesh import DWMesh
+from ex4d.camera import MAX_SIDE_PX, Array, check_intrinsics, check_world_to_camera
+from ex4d.errors import CameraError, InputError, ShapeError
+from ex4d.mesh import DWMesh
 
 NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
 FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
@@ -62,11 +62,11 @@ RASTERISERS = ("cpu", "reference")
 def rasteriser(name: str = "auto") -> Rasteriser:
     """Pick a backend by name; auto is the fastest that this machine has."""
     if name in ("auto", "cpu"):
-        from .cpu import CpuRasteriser
+        from ex4d.raster.cpu import CpuRasteriser
 
         return CpuRasteriser()
     if name == "reference":
-        from .reference import ReferenceRasteriser
+        from ex4d.raster.reference import ReferenceRasteriser
 
         return ReferenceRasteriser()
     raise InputError(f"There is no rasteriser {name!r}. Choose auto, {' or '.join(RASTERISERS)}.")

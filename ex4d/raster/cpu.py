@@ -14,9 +14,9 @@ from threading import Lock
 
 import numpy as np
 
-from ..camera import Array
-from ..mesh import DWMesh, compiled
-from . import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+from ex4d.camera import Array
+from ex4d.mesh import DWMesh, compiled
+from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
 
 SEGMENT = 32  # cells of one grid row that are skipped together
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample

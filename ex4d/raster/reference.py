@@ -3,9 +3,9 @@
 
 import numpy as np
 
-from ..camera import Array
-from ..mesh import DWMesh
-from . import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+from ex4d.camera import Array
+from ex4d.mesh import DWMesh
+from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
 
 ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
 
