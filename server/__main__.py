@@ -4,6 +4,7 @@
 import argparse
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ from .worker import DEFAULT_RUNNER
 from .zap import answer_zap, bind_zap
 
 
-async def serve(home: Home, job_runner: str, cancel_grace_s: float) -> None:
+async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float) -> None:
     """Run a server until it is told to stop."""
     log = logging.getLogger("ex4d.server")
     keys = read_or_make_keys(home)
@@ -42,7 +43,7 @@ async def serve(home: Home, job_runner: str, cancel_grace_s: float) -> None:
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     zap = bind_zap(context)
     artifacts = Artifacts(home.artifacts)
-    front = Front(home, keys, artifacts, context)
+    front = Front(home, keys, boot_id, artifacts, context)
     store = Store(home.database)
     executor = LocalExecutor(home.logs, job_runner, cancel_grace_s)
     front.queue = JobQueue(store, artifacts, executor, home.work, home.log, front.publish)
@@ -58,7 +59,7 @@ async def serve(home: Home, job_runner: str, cancel_grace_s: float) -> None:
         asyncio.create_task(front.queue.work()),
         asyncio.create_task(front.stopping.wait()),
     ]
-    write_connection(home, endpoint, keys, front.boot_id)
+    write_connection(home, endpoint, keys, boot_id)
     log.info("server %s listens at %s, home %s", VERSION, endpoint, home.folder)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m server", description="The EX-4D job server, in the foreground.")
     parser.add_argument("--job-runner", default=DEFAULT_RUNNER, help="module:function that does a job (for tests)")
     parser.add_argument("--cancel-grace-s", type=float, default=CANCEL_GRACE_S, help="before a worker is killed")
+    parser.add_argument("--boot-id", default=secrets.token_hex(16), help="by which its starter recognises it")
     arguments = parser.parse_args()
     home = Home(Path(home_folder()))
     try:
@@ -97,7 +99,7 @@ def main() -> int:
     try:
         # pyzmq needs a selector loop, which is not Windows' default.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(serve(home, arguments.job_runner, arguments.cancel_grace_s))
+            runner.run(serve(home, arguments.boot_id, arguments.job_runner, arguments.cancel_grace_s))
     except Exception as error:
         log.exception("the server ends because of a defect")
         sys.stderr.write(f"{type(error).__name__}: {error} (log: {home.log})\n")

@@ -2,7 +2,6 @@
 """Files by their content: stored once, under their sha256, complete or not at all."""
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from ex4d.errors import StorageError
 from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobState
 
-from .failures import DamagedUpload, UnknownArtifact
+from .failures import DISK_FULL, DamagedUpload, UnknownArtifact
 
 PART_LIFETIME_S = 24 * 3600.0  # an upload that was not resumed within a day is dropped
 
@@ -152,7 +151,7 @@ def sha256_of(path: Path) -> str:
 
 def storage_error(error: OSError, what: str) -> StorageError:
     """An operating system's error in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         return StorageError(f"The disk is full: {what} could not be stored. Free some space and try again.")
     return StorageError(f"{what} could not be stored ({error.strerror or error}). Check the server's folder.")
 

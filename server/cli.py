@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -54,14 +55,19 @@ def start(arguments: argparse.Namespace) -> int:
     found = _ask_quietly()
     if found:
         return _tell(arguments, *found, "already running")
-    options = ["--job-runner", arguments.job_runner] if arguments.job_runner else []
+    boot_id = secrets.token_hex(16)  # process ids would not do: a Windows environment's python is a launcher
+    options = ["--boot-id", boot_id] + (["--job-runner", arguments.job_runner] if arguments.job_runner else [])
     process = _spawn(home, options)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         exit_code = process.poll()
         found = _ask_quietly()
-        if found:  # ours, or one that somebody else started in the same moment
-            return _tell(arguments, *found, "started" if found[1].pid == process.pid else "already running")
+        if found and found[1].boot_id == boot_id:
+            return _tell(arguments, *found, "started")
+        if found:  # somebody else started one in the same moment; ours ends when it sees that
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(ANSWER_TIMEOUT_S)
+            return _tell(arguments, *found, "already running")
         if exit_code == EXIT_ALREADY_RUNNING:  # by one that is still starting, or not yet gone
             time.sleep(0.2)
             process = _spawn(home, options)

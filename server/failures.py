@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's own errors, and what to do about each code that the server or a job can answer with."""
 
-# ruff: noqa: N818  (the names say what is wrong; the base class says that it is an error)
+import errno
 
 from ex4d.errors import Ex4dError, InputError
 from shared_protocol.errors import BadMessage, VersionMismatch
 from shared_protocol.messages import ErrorInfo
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full, over the quota, larger than the file system takes
 
 
 class UnknownArtifact(InputError):

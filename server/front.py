@@ -8,7 +8,6 @@ time, so that a cancel never waits behind a transfer.
 import asyncio
 import logging
 import os
-import secrets
 import sqlite3
 import time
 from collections import defaultdict
@@ -63,8 +62,10 @@ class Front:
 
     queue: JobQueue
 
-    def __init__(self, home: Home, keys: Keys, artifacts: Artifacts, context: zmq.asyncio.Context) -> None:
-        self.boot_id = secrets.token_hex(16)
+    def __init__(
+        self, home: Home, keys: Keys, boot_id: str, artifacts: Artifacts, context: zmq.asyncio.Context
+    ) -> None:
+        self.boot_id = boot_id
         self.stopping = asyncio.Event()
         self.worker_pid: Callable[[], int | None] = lambda: None
         self._home = home

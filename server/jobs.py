@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import re
 import shutil
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from ex4d.errors import Ex4dError
 from ex4d.progress import Progress
 from shared_protocol.errors import BadMessage
 from shared_protocol.messages import (
+    DEVICE_NAMES,
     ErrorInfo,
     JobEvent,
     JobProgress,
@@ -176,7 +178,7 @@ class JobQueue:
             path = workdir / "inputs" / item.role / safe_file_name(item.file_name)
             self._artifacts.lend(item.artifact, path)
             inputs[item.role] = path
-        (workdir / "out").mkdir(parents=True, exist_ok=True)
+        workdir.mkdir(parents=True, exist_ok=True)
         return Task(job.job_id, job.kind, job.params, inputs, workdir)
 
     async def _conclude(self, job: StoredJob, outcome: Outcome, workdir: Path) -> Callable[[], JobEvent]:
@@ -261,10 +263,14 @@ class JobQueue:
 
 def safe_file_name(name: str) -> str:
     """A client's file name as one that every platform takes; the extension survives."""
+    name = re.split(r"[/\\]", name)[-1]
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
     stem, dot, extension = kept.rpartition(".")
     stem, extension = (stem, extension[:16]) if dot else (extension, "")
-    return f"file_{stem[-80:].strip('.') or 'input'}{dot}{extension}".rstrip(".")
+    stem = stem[:80].strip("._") or "input"
+    if re.match(f"{DEVICE_NAMES}([.]|$)", stem):
+        stem = f"file_{stem}"
+    return f"{stem}.{extension}" if extension else stem
 
 
 def exit_text(exit_code: int) -> str:

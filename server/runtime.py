@@ -117,7 +117,7 @@ def write_private(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-class AlreadyRunning(Exception):  # noqa: N818  (not an error for `server start`)
+class AlreadyRunning(Exception):
     """Another server process uses this folder."""
 
 

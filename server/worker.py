@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from ex4d.errors import Cancelled, Ex4dError
 from ex4d.progress import Progress, ProgressCallback
 
+from .failures import DISK_FULL
 from .log import start_log
 from .pipe import read_message, write_message
 
@@ -79,6 +80,10 @@ class Worker:
         except Ex4dError as error:
             self._log.warning("job %s: %s: %s", job["job_id"], error.code, error)
             report = {"t": "failed", "code": error.code, "title": str(error)[:4000]}
+        except OSError as error:
+            self._log.exception("job %s", job["job_id"])
+            code = "storage" if error.errno in DISK_FULL else "internal"
+            report = {"t": "failed", "code": code, "title": f"{type(error).__name__}: {error}"[:4000]}
         except MemoryError:
             self._log.exception("job %s", job["job_id"])
             report = {"t": "failed", "code": "out_of_memory", "title": "The machine ran out of memory"}

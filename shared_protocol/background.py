@@ -14,7 +14,8 @@ from typing import Any
 
 from .connection import Connection
 from .events import CallDone, CallFailed, Event, Inbox
-from .link import Job, Link
+from .job import Job
+from .link import Link
 
 
 class TaskThread:

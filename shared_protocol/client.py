@@ -66,7 +66,6 @@ class Client:
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
             (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
             (zmq.MAXMSGSIZE, FRAME_LIMIT),
-            (zmq.SNDTIMEO, int(timeout_s * 1000)),
         ):
             self._socket.setsockopt(option, value)
         self._socket.curve_serverkey = connection.server_key.encode("ascii")
@@ -167,13 +166,18 @@ class Client:
             raise self._lost
         rid = self._next_rid
         self._next_rid += 1
-        header = encode(message, rid)
-        try:
-            self._socket.send_multipart([header] if binary is None else [header, binary])
-        except zmq.Again as error:
-            raise TimedOut("The server does not take any more data") from error
-        self._waiting.add(rid)
-        return rid
+        frames = [encode(message, rid)] + ([] if binary is None else [binary])
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                self._socket.send_multipart(frames, flags=zmq.DONTWAIT)
+            except zmq.Again as error:  # the queue is full, or the connection broke: the monitor tells
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"The server at {self.connection.endpoint} does not take any more data") from error
+                self._pump(self.timeout_s, room=True)
+            else:
+                self._waiting.add(rid)
+                return rid
 
     def receive(self, rid: int, reply_type: type[Reply], timeout_s: float | None = None) -> tuple[Reply, bytes]:
         """Wait for the reply to a request.
@@ -204,10 +208,13 @@ class Client:
             self._waiting.discard(rid)
             self._replies.pop(rid, None)
 
-    def _pump(self, timeout_s: float, wake: socket.socket | None = None) -> None:
-        """Wait for something to arrive and sort it in. What arrived before a connection broke still counts."""
+    def _pump(self, timeout_s: float, wake: socket.socket | None = None, room: bool = False) -> None:
+        """Wait for something to arrive (or for room to send) and sort it in.
+
+        What arrived before a connection broke still counts; after that, the reason is raised.
+        """
         poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._socket, zmq.POLLIN | zmq.POLLOUT if room else zmq.POLLIN)
         if not self._lost:
             poller.register(self._monitor, zmq.POLLIN)
         if wake is not None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can go wrong between the add-on and the server. Each case has a stable code, a title and a hint."""
 
-# ruff: noqa: N818  (the names say what is wrong; the base class says that it is an error)
+
 
 
 class LinkError(Exception):

@@ -9,10 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 from . import messages
 from .client import Client
@@ -24,37 +20,18 @@ from .errors import (
     LocalStorage,
     NotRunning,
     RemoteError,
-    ServerLost,
     Stopped,
     TimedOut,
     WrongServerKey,
 )
 from .events import Connected, Disconnected, Inbox, JobCancelled, JobDone, JobFailed, JobProgress
+from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, upload_inputs
 from .launch import start_server
 
 IDLE_S = 1.0  # how long the thread sleeps when nobody wakes it
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # waits between attempts to reach a server that was lost; the last one repeats
 GIVE_UP_S = 60.0  # then the jobs that wait for it fail, and say so
-_CONNECTION_TROUBLE = (ServerLost, NotRunning, TimedOut, WrongServerKey, BadConnectionFile)
 TRANSFER_TRIES = 5  # for a file connection that breaks while the control connection lives
-
-
-@dataclass
-class Job:
-    """A job on its way through upload, server and download."""
-
-    job_id: str
-    kind: str
-    params: dict[str, Any]
-    inputs: dict[str, Path]
-    output_folder: Path
-    uploaded: dict[str, tuple[messages.ArtifactRef, str]] | None = None
-    outputs: tuple[messages.OutputRef, ...] | None = None
-    submitted: bool = False
-    last_seq: int = 0
-    transferring: bool = False
-    transfer_failures: int = 0
-    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class Link:
@@ -156,7 +133,7 @@ class Link:
         """Run a step; a broken connection is news, not the end of the thread."""
         try:
             step()
-        except _CONNECTION_TROUBLE as error:
+        except CONNECTION_TROUBLE as error:
             self._lose(error)
         except LinkError as error:  # the server talks nonsense: trying again would not help
             self._lose(error)
@@ -266,9 +243,9 @@ class Link:
             return
         try:
             if job.outputs is not None:
-                self._transfer(job, _download_outputs)
+                self._transfer(job, download_outputs)
             elif job.uploaded is None:
-                self._transfer(job, _upload_inputs)
+                self._transfer(job, upload_inputs)
             elif not job.submitted:
                 status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded)
                 job.submitted = True
@@ -281,7 +258,7 @@ class Link:
             if error.code == "missing_artifact" and job.transfer_failures < TRANSFER_TRIES:
                 job.transfer_failures += 1  # the server lost its files between upload and now
                 job.uploaded = None
-                self._transfer(job, _upload_inputs)
+                self._transfer(job, upload_inputs)
             else:
                 self._end(job, _failure(job.job_id, error))
         except BadMessage as error:
@@ -315,7 +292,7 @@ class Link:
             del self._jobs[job.job_id]
             self._inbox.put(event)
 
-    def _transfer(self, job: Job, work: "Callable[[Client, Job, _Report], None]") -> None:
+    def _transfer(self, job: Job, work: Callable[[Client, Job, Report], None]) -> None:
         """Run an upload or a download in the files' thread, over a connection of its own."""
         assert self._client is not None
         connection = self._client.connection
@@ -349,42 +326,13 @@ class Link:
             self._end(job, JobCancelled(job.job_id))
         elif trouble is None:
             self._advance(job)
-        elif isinstance(trouble, _CONNECTION_TROUBLE) and job.transfer_failures < TRANSFER_TRIES:
+        elif isinstance(trouble, CONNECTION_TROUBLE) and job.transfer_failures < TRANSFER_TRIES:
             job.transfer_failures += 1
             if self._client is not None:
                 self._client.status()  # raises when the link is broken too, which starts the mending
                 self._advance(job)
         else:
             self._end(job, _failure(job.job_id, trouble))
-
-
-_Report = Callable[[str, str, int, int], None]
-
-
-def _upload_inputs(client: Client, job: Job, report: _Report) -> None:
-    uploaded = {}
-    for role, path in job.inputs.items():
-        artifact = client.upload(path, partial(report, "Uploading", path.name))
-        uploaded[role] = (artifact, path.name)
-    job.uploaded = uploaded
-
-
-def _download_outputs(client: Client, job: Job, report: _Report) -> None:
-    """Fetch all outputs, then rename all: a folder never holds half of a new result."""
-    assert job.outputs is not None
-    mark = f".{job.job_id[:8]}.new"
-    try:
-        for output in job.outputs:
-            arriving = job.output_folder / (output.role + mark)
-            client.download(output.artifact, arriving, partial(report, "Downloading", output.role))
-        for output in job.outputs:
-            (job.output_folder / (output.role + mark)).replace(job.output_folder / output.role)
-    except _CONNECTION_TROUBLE:
-        raise  # what has arrived is kept: the download goes on from there
-    except (LinkError, OSError):
-        for leftover in job.output_folder.glob(f"*{mark}*"):
-            leftover.unlink(missing_ok=True)
-        raise
 
 
 def _failure(job_id: str, error: LinkError) -> JobFailed:

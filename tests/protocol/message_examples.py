@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One example of each message. Run this file to write the golden bytes of messages that have none yet."""
+
+from pathlib import Path
+
+from shared_protocol.messages import (
+    ArtifactRef,
+    AskStatus,
+    BlobData,
+    BlobState,
+    CancelJob,
+    ErrorInfo,
+    GetBlob,
+    Hello,
+    InputRef,
+    JobEvent,
+    JobProgress,
+    JobStatus,
+    Message,
+    OutputRef,
+    PutBlob,
+    Refusal,
+    ServerState,
+    StatBlob,
+    StopServer,
+    SubmitJob,
+    SubscribeJob,
+    Welcome,
+)
+from shared_protocol.wire import encode
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_RID = 7
+JOB = "0123456789abcdef0123456789abcdef"
+FILE = ArtifactRef("ab" * 32, 12_345_678)
+ERROR = ErrorInfo("bad_depth", "The depth has 3 frames, the plate has 4.", "Choose another file.", "log: server.log")
+PARAMS = {"depth": "file", "focal_px": 512.5, "frames": [0, 49], "lens": None, "deep": {"flag": True}}
+EXAMPLES: list[Message] = [
+    Hello((1, 0), "ex4d add-on 0.1.0"),
+    Welcome((1, 0), "0.1.0", "fe" * 16),
+    Refusal(ERROR),
+    StatBlob(FILE),
+    PutBlob(FILE, 1_048_576),
+    BlobState(FILE, 2_097_152, False),
+    GetBlob(FILE, 0, 1_048_576),
+    BlobData(FILE, 0),
+    SubmitJob(JOB, "reconstruct", PARAMS, (InputRef("plate", FILE, "Straße 01.mov"),)),
+    SubscribeJob(JOB, 3),
+    CancelJob(JOB),
+    JobStatus(JOB, "queued", 1, 2),
+    JobEvent(JOB, 5, "failed", 1_700_000_000.25, 2, "Reading the clip", ERROR, (OutputRef("shot.json", FILE),)),
+    JobProgress(JOB, "Rendering the mesh", 12, 49, 3.5),
+    AskStatus(),
+    ServerState("0.1.0", "fe" * 16, 4711, 3600.5, "/home/artist/ex4d", "server.log", 2, JOB, "take", 0.2, 4712),
+    StopServer(),
+]
+
+if __name__ == "__main__":
+    for example in EXAMPLES:
+        path = GOLDEN / f"{example.type_name}.msgpack"
+        if not path.exists():
+            path.write_bytes(encode(example, GOLDEN_RID))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's parts on their own: the queue with an executor that does what the test says, the store, the files."""
+
+import asyncio
+import errno
+import os
+import sqlite3
+import time
+
+import pytest
+from conftest import new_id
+
+from ex4d import errors
+from ex4d.errors import StorageError
+from ex4d.progress import Progress
+from server import artifacts as artifacts_module
+from server.artifacts import PART_LIFETIME_S, Artifacts
+from server.executor import Finished, WorkerLost
+from server.failures import HINTS
+from server.jobs import SERVER_LOSSES, JobQueue
+from server.pipe import read_message, write_message
+from server.runtime import AlreadyRunning, Home, read_or_make_keys, take_lock
+from server.store import Store
+from shared_protocol.messages import ArtifactRef, JobEvent, SubmitJob
+
+
+class StagedExecutor:
+    """Answers each task with what the test prepared."""
+
+    def __init__(self, *outcomes) -> None:
+        self.outcomes = list(outcomes)
+        self.last_report = 0.0
+
+    async def run(self, task, on_progress, cancel):
+        on_progress(Progress("Working", 1, 2))
+        outcome = self.outcomes.pop(0)
+        return outcome(task) if callable(outcome) else outcome
+
+
+@pytest.fixture
+def parts(tmp_path):
+    store = Store(tmp_path / "jobs.sqlite")
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "work").mkdir()
+    yield store, Artifacts(tmp_path / "artifacts"), tmp_path / "work"
+    store.close()
+
+
+def run_queue(parts, executor, *requests):
+    """Run jobs to their ends; returns all events."""
+    heard = []
+
+    async def main():
+        store, artifacts, work = parts
+        queue = JobQueue(store, artifacts, executor, work, work / "server.log", heard.append)
+        for request in requests:
+            queue.submit(request)
+        working = asyncio.create_task(queue.work())
+        while any(queue.status(request.job_id).state in ("queued", "running") for request in requests):
+            await asyncio.sleep(0.01)
+            assert not working.done(), working.result()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+    asyncio.run(main())
+    return [event for event in heard if isinstance(event, JobEvent)]
+
+
+def finish_with(name, data=b"data"):
+    def finish(task):
+        (task.workdir / "file").write_bytes(data)
+        return Finished({name: task.workdir / "file"})
+
+    return finish
+
+
+def test_a_full_disk_while_results_are_stored_fails_the_job_and_the_next_one_runs(parts, monkeypatch):
+    real_fsync, failing = os.fsync, [True]
+
+    def fsync(descriptor):
+        if failing and failing.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(artifacts_module.os, "fsync", fsync)
+    executor = StagedExecutor(finish_with("a.bin"), finish_with("a.bin"))
+    events = run_queue(parts, executor, SubmitJob(new_id(), "take"), SubmitJob(new_id(), "take"))
+    ends = [event for event in events if event.name in ("done", "failed")]
+    assert [event.name for event in ends] == ["failed", "done"]
+    assert (ends[0].error.code, "full" in ends[0].error.title) == ("storage", True)
+
+
+def test_an_output_with_an_unusable_name_fails_the_job(parts):
+    (*_, failed) = run_queue(parts, StagedExecutor(finish_with("../escape")), SubmitJob(new_id(), "take"))
+    assert (failed.name, failed.error.code) == ("failed", "internal")
+    assert "role" in failed.error.title
+
+
+def test_worker_losses_are_counted_for_each_job(parts):
+    executor = StagedExecutor(WorkerLost(-9), WorkerLost(-9), WorkerLost(1), finish_with("a"))
+    events = run_queue(parts, executor, SubmitJob(new_id(), "take"), SubmitJob(new_id(), "take"))
+    assert [event.name for event in events if event.name in ("done", "failed", "requeued")] == [
+        "requeued",
+        "failed",
+        "requeued",
+        "done",
+    ]
+
+
+def test_the_end_of_a_job_waits_for_a_database_that_cannot_be_written(parts, monkeypatch):
+    store = parts[0]
+    real_finish, failing = store.finish, [True, True]
+
+    def finish(*arguments):
+        if failing and failing.pop():
+            raise sqlite3.OperationalError("database or disk is full")
+        return real_finish(*arguments)
+
+    monkeypatch.setattr(store, "finish", finish)
+    monkeypatch.setattr("server.jobs.SAVE_RETRY_S", 0.01)
+    (*_, done) = run_queue(parts, StagedExecutor(finish_with("a")), SubmitJob(new_id(), "take"))
+    assert (done.name, failing) == ("done", [])
+
+
+def recover(parts):
+    store, artifacts, work = parts
+    JobQueue(store, artifacts, StagedExecutor(), work, work / "server.log", lambda message: None).recover()
+
+
+def test_a_job_that_takes_the_server_down_again_and_again_fails(parts):
+    store = parts[0]
+    request = SubmitJob(new_id(), "take")
+    store.submit(request)
+    for loss in range(1, SERVER_LOSSES + 1):
+        store.start(request.job_id)
+        recover(parts)
+        assert store.job(request.job_id).state == ("queued" if loss < SERVER_LOSSES else "failed")
+    assert store.events(request.job_id)[-1].error.code == "server_lost"
+
+
+def test_a_cancel_survives_the_servers_death(parts):
+    store = parts[0]
+    request = SubmitJob(new_id(), "take")
+    store.submit(request)
+    store.start(request.job_id)
+    store.request_cancel(request.job_id)
+    recover(parts)
+    assert store.job(request.job_id).state == "cancelled"
+
+
+def test_a_damaged_database_is_put_aside(tmp_path):
+    path = tmp_path / "jobs.sqlite"
+    path.write_bytes(b"this is no database" * 1000)
+    store = Store(path)
+    assert store.submit(SubmitJob(new_id(), "take"))
+    store.close()
+    assert len(list(tmp_path.glob("jobs.sqlite.damaged-*"))) == 1
+
+
+def test_a_newer_database_is_refused(tmp_path):
+    database = sqlite3.connect(tmp_path / "jobs.sqlite")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(sqlite3.OperationalError, match="newer version"):
+        Store(tmp_path / "jobs.sqlite")
+
+
+def test_old_halves_of_uploads_are_swept(tmp_path):
+    store = Artifacts(tmp_path)
+    for name, age_s in (("old", PART_LIFETIME_S + 60), ("new", 60)):
+        part = tmp_path / f"{name}.part"
+        part.touch()
+        os.utime(part, (time.time() - age_s,) * 2)
+    store.sweep()
+    assert [path.name for path in tmp_path.iterdir()] == ["new.part"]
+
+
+def test_half_a_chunk_on_a_full_disk_does_not_spoil_the_resume(tmp_path, monkeypatch):
+    store = Artifacts(tmp_path)
+    data = b"0123456789"
+    artifact = ArtifactRef("84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882", 10)
+    store.put(artifact, 0, data[:4])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts_module.os, "fsync", full)
+    with pytest.raises(StorageError, match="full"):
+        store.put(artifact, 4, data[4:])
+    monkeypatch.undo()
+    assert store.stat(artifact).offset == 4
+    assert store.put(artifact, 4, data[4:]).complete
+
+
+def test_one_server_for_a_folder(tmp_path):
+    home = Home(tmp_path)
+    lock = take_lock(home)
+    with pytest.raises(AlreadyRunning):
+        take_lock(home)
+    lock.close()
+    take_lock(home).close()
+
+
+def test_keys_stay_and_damaged_ones_are_made_anew(tmp_path):
+    home = Home(tmp_path)
+    keys = read_or_make_keys(home)
+    assert read_or_make_keys(home) == keys
+    (tmp_path / "keys.json").write_text('{"server_key": 5}')
+    assert read_or_make_keys(home) != keys
+
+
+def test_the_pipe_carries_messages_and_ends_quietly(tmp_path):
+    path = tmp_path / "pipe"
+    with path.open("wb") as stream:
+        write_message(stream, {"t": "run", "inputs": {"plate": "a"}})
+        stream.write(b"\x00\x00\x00\x09half")
+    with path.open("rb") as stream:
+        assert read_message(stream) == {"t": "run", "inputs": {"plate": "a"}}
+        assert read_message(stream) is None
+        assert read_message(stream) is None
+
+
+def test_every_code_has_a_hint():
+    codes = {
+        kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Ex4dError)
+    }
+    assert codes <= set(HINTS)
