@@ -16,9 +16,9 @@ from ex4d.progress import ProgressCallback, track
 
 Array32 = NDArray[np.float32]
 
-FAR_POWER = 4  # how strongly a colour's weight falls with its nearness
+NEAR_WEIGHT = 0.003  # of colours on the nearer side of a hole
 EDGE_WEIGHT = 0.05  # of the pixels beside a hole: silhouettes mix the colours of both sides
-NOWHERE = 1e9  # inverse depth of unknown pixels when the farthest is searched: nearer than everything
+NOWHERE = 1e9  # beyond every inverse depth
 SATURATION = 4  # a level counts as known once about 1/4 of its footprint is
 STEADY_LEVEL = 2  # coarser levels than 1/4 size are averaged over time
 STEADY_FRAMES = 3.0  # Gaussian over time
@@ -78,25 +78,37 @@ def far_side_depth(known: NDArray[np.bool_], depth: Array32) -> Array32:
 
 
 def _far_weight(known: NDArray[np.bool_], depth: Array32) -> Array32:
-    """Weight of each known pixel: 1 for the farthest around, less for nearer ones and beside holes. [h, w]"""
-    hole = (~known).astype(np.uint8)
-    reach = int(np.clip(2 * cv2.distanceTransform(hole, cv2.DIST_L2, 3).max(), 4, max(known.shape) / 4))
-    inverse = np.where(known, 1 / np.maximum(depth, 1e-6), NOWHERE).astype(np.float32)
-    step = max(1, reach // 8)  # the farthest around needs no full resolution
-    small = -cv2.dilate(-_block_minimum(inverse, step), np.ones((2 * (reach // step) + 1,) * 2, np.uint8))
-    farthest = cv2.resize(small, known.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    floor = 0.05 * float(np.median(inverse[known])) if known.any() else 1.0
-    ratio = np.where(known, (np.minimum(farthest, inverse) + floor) / (inverse + floor), 0)
-    weight = (ratio**FAR_POWER).astype(np.float32)
+    """Weight of each known pixel: 1 on the farther of the depths around it, little on the nearer and beside holes.
+
+    "Around" reaches five times across the widest hole. The two sides are told apart in inverse depth, half way between
+    the nearest and the farthest, so that a distant sky does not outweigh the wall beside the hole. [h, w]
+    """
+    if not known.any():
+        return np.zeros(known.shape, np.float32)
+    half_width = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3).max()
+    reach = int(np.clip(10 * half_width, 10, max(known.shape) / 2))
+    inverse = np.where(known, 1 / np.maximum(depth, 1e-6), 0).astype(np.float32)
+    nearest = _highest_around(inverse, reach)
+    farthest = -_highest_around(np.where(known, -inverse, -NOWHERE).astype(np.float32), reach)
+    contrast = np.maximum(nearest - farthest, 1e-9)
+    nearness = np.clip(((inverse - farthest) / contrast - 0.3) / 0.4, 0, 1)
+    # Depths within 10 % are one surface, beyond 30 % surely two.
+    two_sides = np.clip((contrast / np.maximum(nearest, 1e-9) - 0.1) / 0.2, 0, 1)
+    weight = np.where(known, 1 - (1 - NEAR_WEIGHT) * two_sides * nearness, 0)
     inner = cv2.erode(known.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1).astype(bool)
     return np.where(inner, weight, EDGE_WEIGHT * weight).astype(np.float32)
 
 
-def _block_minimum(plane: Array32, step: int) -> Array32:
+def _highest_around(plane: Array32, reach: int) -> Array32:
+    """The highest value within `reach` pixels, in steps of an eighth of it. [h, w]"""
+    step = max(1, reach // 8)
     height, width = (-(-side // step) for side in plane.shape)
-    padded = np.full((height * step, width * step), NOWHERE, np.float32)
+    padded = np.full((height * step, width * step), -NOWHERE, np.float32)
     padded[: plane.shape[0], : plane.shape[1]] = plane
-    return np.asarray(padded.reshape(height, step, width, step).min(axis=(1, 3)), np.float32)
+    blocks = padded.reshape(height, step, width, step).max(axis=(1, 3))
+    window = np.ones((2 * (reach // step) + 1,) * 2, np.uint8)
+    highest = np.repeat(np.repeat(cv2.dilate(blocks, window), step, axis=0), step, axis=1)
+    return np.asarray(highest[: plane.shape[0], : plane.shape[1]], np.float32)
 
 
 def _premultiplied(color: NDArray[np.uint8], known: NDArray[np.bool_], depth: Array32) -> Array32:

@@ -18,7 +18,7 @@ from ex4d.raster import Render, rasteriser
 from ex4d.shot import Shot
 
 KEYFRAMES = 7  # frames of the shot to borrow from, evenly spread
-LOOKS = 3  # of these, how many each output frame looks through, the nearest in time first
+LOOKS = 4  # of these, how many each output frame looks through: from the nearest in time to the farthest
 BEHIND = 0.97  # a borrowed surface lies behind what hides it: at least this share of the occluder's depth
 NOT_IN_FRONT = 0.8  # and not before the background: at least this share of the depth at the hole's far side
 LIKENESS_SHARE = 1 / 16  # colours are compared around a hole within this share of the picture's longer side
@@ -107,8 +107,7 @@ class _Borrower:
         source = round(float(cameras.source_frame[n]))
         background = far_side_depth(known, depth)
         occluder = np.where(np.isfinite(depth) & ~known, depth, 0)
-        others = [int(key) for key in self.keys if key != source]
-        for key in sorted(others, key=lambda key: abs(key - source))[:LOOKS]:
+        for key in self._looks(source):
             view = self._seen_from(key, cameras, n)
             fits = ~known & view.mask & (view.depth > BEHIND * occluder) & (view.depth > NOT_IN_FRONT * background)
             if not fits.any():
@@ -118,6 +117,12 @@ class _Borrower:
             color[fits], depth[fits], known[fits] = view.color[fits], view.depth[fits], True
             if known.all():
                 return
+
+    def _looks(self, source: int) -> list[int]:
+        """Frames to look through: what moves slowly clears its background only in frames far away in time."""
+        others = sorted((int(key) for key in self.keys if key != source), key=lambda key: abs(key - source))
+        chosen = np.unique(np.rint(np.linspace(0, len(others) - 1, min(LOOKS, len(others)))).astype(int))
+        return [others[i] for i in chosen]
 
     def _seen_from(self, key: int, cameras: CameraPath, n: int) -> Render:
         if key not in self.meshes:
