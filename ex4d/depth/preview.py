@@ -29,7 +29,7 @@ CLUSTERS = 6
 FLAT_FOCUS, SHALLOW_FOCUS = 0.12, 0.24
 POOL_SHARE = 0.08  # how far a region's sharpness is averaged, as a share of the longer side
 DOUBT = 0.1  # strength of edges, as a share of the picture's mean, below which a region counts as out of focus
-SMOOTH_SHARE = 0.012  # the last smoothing, likewise
+SMOOTH_SHARE = 0.016  # the last smoothing, likewise
 STEADY_FRAMES = 2.0  # Gaussian over time
 
 NOTICE = (
