@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditioning: which frame of the plate each output frame shows, both conventions, and what is refused."""
+
+import numpy as np
+import pytest
+
+from ex4d.camera import CameraPath, pinhole_intrinsics
+from ex4d.conditioning import render_conditioning
+from ex4d.errors import CameraError, Cancelled, DepthError, ShapeError
+from ex4d.trajectory import camera_move
+
+INTRINSICS = pinhole_intrinsics(20, 16, 12)
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)
+DEPTH = np.random.default_rng(1).uniform(2, 4, (5, 12, 16)).astype(np.float32)
+
+
+def still(source_frame, width=16, height=12):
+    """The source camera, standing, over the given plate frames."""
+    count = len(source_frame)
+    lens = pinhole_intrinsics(20 * width / 16, width, height)
+    poses, lenses = np.repeat(np.eye(4)[None], count, axis=0), np.repeat(lens[None], count, axis=0)
+    return CameraPath(poses, lenses, width, height, np.array(source_frame))
+
+
+def render(cameras, convention="exact", **changes):
+    arguments = {"frames": FRAMES, "depth": DEPTH, "intrinsics": INTRINSICS} | changes
+    return render_conditioning(**arguments, convention=convention, cameras=cameras)
+
+
+@pytest.mark.parametrize(
+    ("source_frame", "shown"),
+    [
+        ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]),
+        ([2, 2, 2], [2, 2, 2]),
+        ([4, 3, 2, 1, 0], [4, 3, 2, 1, 0]),
+        ([0, 0.4, 0.6, 1.4, 3.6, 4.4], [0, 0, 1, 1, 4, 4]),
+    ],
+    ids=["forward", "freeze", "reverse", "speed ramp"],
+)
+@pytest.mark.parametrize("raster", ["auto", "reference"])
+def test_the_source_camera_gets_each_chosen_frame_back_with_a_full_mask(source_frame, shown, raster):
+    result = render(still(source_frame), raster=raster)
+    np.testing.assert_array_equal(result.color, FRAMES[shown])
+    assert result.mask.all()
+    assert np.isfinite(result.depth).all()
+
+
+def test_a_path_of_a_camera_move_starts_with_the_plate():
+    result = render(camera_move("orbit:angle=40", DEPTH[0], INTRINSICS, 16, 12, 5))
+    np.testing.assert_array_equal(result.color[0], FRAMES[0])
+    assert result.mask[0].all()
+    assert not result.mask[-1].all()
+
+
+def test_another_size_draws_the_same_view():
+    result = render(still([1], 48, 36))
+    assert result.color.shape == (1, 36, 48, 3)
+    assert result.mask.all()
+    np.testing.assert_array_equal(result.color[0, 1::3, 1::3], FRAMES[1])
+
+
+def test_reference_starts_with_the_untouched_source_frame_like_the_release():
+    result = render(still([3, 3]), "reference")
+    np.testing.assert_array_equal(result.color[0], FRAMES[3])
+    assert result.mask[0].all()
+    assert not result.mask[1].all()
+
+
+def test_reference_at_another_size_is_refused():
+    with pytest.raises(CameraError, match="plate's size, 16 x 12, got 32 x 24"):
+        render(still([0], 32, 24), "reference")
+
+
+def test_progress_is_told_for_every_frame_and_may_stop_the_work():
+    reports = []
+    render(still([0, 1, 2]), progress=reports.append)
+    assert [report.i for report in reports] == [0, 1, 2, 3]
+
+    def stop(report):
+        if report.i == 2:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        render(still([0, 1, 2]), progress=stop)
+
+
+def test_a_frame_beyond_the_shot_is_refused_by_number():
+    with pytest.raises(
+        CameraError, match=r"source_frame, frame 1: asks for frame 4\.6, but the shot has frames 0 to 4"
+    ):
+        render(still([0, 4.6]))
+
+
+def test_a_camera_that_sees_nothing_gives_an_honest_empty_mask():
+    cameras = still([0])
+    turned = cameras.world_to_camera.copy()
+    turned[0, [0, 2], [0, 2]] = -1
+    result = render(CameraPath(turned, cameras.intrinsics, 16, 12, [0]))
+    assert not result.mask.any()
+    assert not result.color.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "complaint"),
+    [
+        ({"frames": FRAMES / 255}, ShapeError, r"frames must be uint8 \[T, H, W, 3\] and not empty, got float64"),
+        ({"frames": FRAMES[:0], "depth": DEPTH[:0]}, ShapeError, r"not empty, got uint8 \[0, 12, 16, 3\]"),
+        ({"frames": FRAMES[0]}, ShapeError, "frames must be"),
+        ({"depth": DEPTH[:, :-1]}, ShapeError, r"depth must be \[5, 12, 16\] like the frames, got \[5, 11, 16\]"),
+        ({"depth": DEPTH[:4]}, ShapeError, r"got \[4, 12, 16\]"),
+        ({"depth": np.where(np.arange(5)[:, None, None] == 1, 0, DEPTH)}, DepthError, "depth, frame 1 .* 192 zero"),
+        ({"depth": np.where(np.arange(5)[:, None, None] == 2, np.nan, DEPTH)}, DepthError, "depth, frame 2 .* 192 NaN"),
+        ({"depth": DEPTH.astype(int)}, ShapeError, "frame 0 must be floating point"),
+        ({"intrinsics": np.zeros((3, 3))}, CameraError, "focal lengths"),
+        ({"convention": "both"}, CameraError, "exact, reference"),
+    ],
+)
+def test_bad_input_is_refused_by_argument_and_frame(changes, error, complaint):
+    with pytest.raises(error, match=complaint):
+        render(still([0, 1, 2]), **changes)
