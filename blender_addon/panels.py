@@ -1,30 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sidebar tab "EX-4D" of the 3D view. Draws what properties and session remember; asks nobody."""
 
+import blf
 import bpy
 from bpy.types import Panel
 
 from .session import current
 
-# About how many characters of Blender's default font fit into one unit of the sidebar.
-CHARACTERS_PER_PIXEL = 1 / 6.5
+# What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
+LINE_OVERHEAD = 90
+
+
+def lines_of(text, fits):
+    """Break a text into lines, each as long as `fits(line)` allows."""
+    lines, line = [], ""
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and not fits(longer):
+            lines.append(line)
+            line = word
+        else:
+            line = longer
+    return [*lines, line]
 
 
 def wrapped(layout, context, text, icon="NONE"):
     """Draw a text as lines that fit the sidebar: labels do not wrap."""
-    ui_scale = context.preferences.system.ui_scale
-    limit = max(24, int(context.region.width / ui_scale * CHARACTERS_PER_PIXEL) - 6)
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > limit:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
+    preferences = context.preferences
+    blf.size(0, preferences.ui_styles[0].widget.points * preferences.system.ui_scale)
+    available = context.region.width - LINE_OVERHEAD * preferences.system.ui_scale
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for number, text_line in enumerate([*lines, line]):
-        column.label(text=text_line, icon=icon if number == 0 else "BLANK1")
+    for number, line in enumerate(lines_of(text, lambda line: blf.dimensions(0, line)[0] <= available)):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
 class SidebarPanel:
@@ -44,7 +52,10 @@ class EX4D_PT_plate(SidebarPanel, Panel):
             text=f"{state.plate_width} x {state.plate_height}, {state.plate_frames} frames, {state.plate_fps:.6g} fps"
         )
         if not bpy.data.filepath:
-            wrapped(layout, context, "Save the file: a new shot then lies beside it.", "INFO")
+            wrapped(layout, context, "Save the file first: the shot then lies beside it.", "INFO")
+        elif state.shot_image is not None and not state.shot_image.filepath.startswith("//"):
+            wrapped(layout, context, "The shot does not lie beside the file.", "INFO")
+            layout.operator("ex4d.gather_files", icon="FILE_FOLDER")
 
 
 class EX4D_PT_reconstruct(SidebarPanel, Panel):
@@ -73,7 +84,7 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
             row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
             notes = layout.box()
             wrapped(notes, context, f"Depth: {state.depth_notice}", "INFO")
-            wrapped(notes, context, f"Licence: {state.licence_notice}", "COPYRIGHT")
+            wrapped(notes, context, f"Licence: {state.licence_notice}", "TEXT")
             if state.shot_notice:
                 wrapped(notes, context, state.shot_notice, "INFO")
 
@@ -94,10 +105,10 @@ class EX4D_PT_take(SidebarPanel, Panel):
             wrapped(layout.box(), context, state.take_notice, "INFO")
 
 
-class EX4D_PT_progress(SidebarPanel, Panel):
+class EX4D_PT_status(SidebarPanel, Panel):
     """What is under way, what went wrong"""
 
-    bl_label = "Progress"
+    bl_label = "Status"
 
     @classmethod
     def poll(cls, context):
@@ -120,8 +131,6 @@ class EX4D_PT_progress(SidebarPanel, Panel):
 
 def draw_job(layout, job):
     text = job.message or job.stage
-    if job.n:
-        text = f"{text} {job.i}/{job.n}" if str(job.i) not in text else text
     if job.eta_s is not None:
         text += f", {job.eta_s:.0f} s left"
     layout.label(text=job.title)
@@ -129,7 +138,7 @@ def draw_job(layout, job):
     layout.operator("ex4d.cancel", text="Cancelling..." if job.is_cancelling else "Cancel", icon="CANCEL")
 
 
-CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take, EX4D_PT_progress)
+CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take, EX4D_PT_status)
 
 
 def register():

@@ -19,8 +19,8 @@ CLIP_END = 10_000.0
 # How far in front of the camera the flat picture stands until the shot has depth, in shot units.
 PLANE_DISTANCE = 10.0
 
-# A plain photographic normal lens on full frame until the artist says what was used.
-LENS_MM, SENSOR_WIDTH_MM = 50.0, 36.0
+# A common prime on full frame, until the artist says what was used.
+LENS_MM, SENSOR_WIDTH_MM = 35.0, 36.0
 
 NTSC = 1.001
 
@@ -81,7 +81,8 @@ def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> str:
     scene.frame_set(frame_start)
     return (
         f"Scene set from the plate: {plate.width} x {plate.height}, {plate.fps:.6g} fps, "
-        f"frames {scene.frame_start} to {scene.frame_end}, view transform Standard"
+        f"frames {scene.frame_start} to {scene.frame_end}, view transform Standard. The lens is a guess: "
+        f"set Source Lens and Film Back for true parallax."
     )
 
 

@@ -79,7 +79,7 @@ class Session:
         self.server_command: list[str] | None = None
         self.is_connected = False
         self.is_connecting = False
-        self.server = ""
+        self.link_error = ""  # why the server is away; goes when it is back
         self.job: RunningJob | None = None
         self.work: SlowWork | None = None
         self.calls: dict[str, PendingCall] = {}
@@ -214,10 +214,11 @@ def _handle(event):
     match event:
         case Connected():
             current.is_connected, current.is_connecting = True, False
-            current.server = event.endpoint
+            if current.error == current.link_error:
+                current.error = ""
         case Disconnected():
             current.is_connected = current.is_connecting = False
-            current.error = f"{event.title.rstrip('.')}. {event.hint}"
+            current.error = current.link_error = f"{event.title.rstrip('.')}. {event.hint}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):

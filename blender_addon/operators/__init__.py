@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, plate, reconstruct, server, take
+from . import camera, gather, plate, reconstruct, server, take
 
 CLASSES = (
     plate.EX4D_OT_import_plate,
@@ -14,6 +14,7 @@ CLASSES = (
     camera.EX4D_OT_add_camera,
     take.EX4D_OT_render_take,
     take.EX4D_OT_load_result,
+    gather.EX4D_OT_gather_files,
 )
 
 

@@ -22,6 +22,7 @@ from movies import write_avi  # noqa: E402
 
 PACKAGE = "bl_ext.user_default.ex4d_reshoot"
 WIDTH, HEIGHT, FRAMES = 12, 8, 5
+FOCAL_PX = 35 / 36 * WIDTH  # of the source camera that an import makes
 
 
 def pytest_sessionfinish(session, exitstatus):

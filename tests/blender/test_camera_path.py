@@ -136,7 +136,7 @@ def test_camera_markers_switch_the_camera(addon, imported, scene, camera):
         marker.camera = bound
     sampled = sample(addon, imported, range(1, 6))
     focal = sampled.intrinsics[:, 0, 0]
-    np.testing.assert_allclose(focal[3:], 123 / 50 * focal[0])
+    np.testing.assert_allclose(focal[3:], 123 / 35 * focal[0])
     np.testing.assert_allclose(focal[:3], focal[0])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import addon_utils
 import bpy
 import numpy as np
-from conftest import FRAMES, PACKAGE, exact_display, expected_vertices
+from conftest import FOCAL_PX, FRAMES, PACKAGE, exact_display, expected_vertices
 
 PLAYBACK = Path(__file__).with_name("playback.py")
 
@@ -62,7 +62,7 @@ def test_the_saved_file_plays_mesh_and_plate_without_the_addon(
 ):
     bpy.ops.ex4d.add_camera()
     bpy.ops.wm.save_mainfile()
-    display = exact_display(shot_depth, 50 / 36 * shot_depth.shape[2])
+    display = exact_display(shot_depth, FOCAL_PX)
     moved = tmp_path / "moved"  # the whole folder on another machine
     moved.mkdir()
     for name in ("shot.blend", "ex4d", "My plate.avi"):

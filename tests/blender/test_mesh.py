@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import FRAMES, HEIGHT, WIDTH, exact_display, expected_vertices
+from conftest import FOCAL_PX, FRAMES, HEIGHT, WIDTH, exact_display, expected_vertices
 
 
 def evaluated(item, frame, subframe=0.0):
@@ -20,7 +20,7 @@ def evaluated(item, frame, subframe=0.0):
 
 @pytest.fixture
 def display(imported, shot_depth):
-    return exact_display(shot_depth, 50 / 36 * WIDTH)
+    return exact_display(shot_depth, FOCAL_PX)
 
 
 def test_every_frame_has_exactly_the_reconstructed_vertices(reconstructed, display):

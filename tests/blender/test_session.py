@@ -127,6 +127,39 @@ def test_an_unsaved_file_keeps_its_shot_in_the_extensions_own_folder(addon, fake
     assert scene.ex4d.is_reconstructed
 
 
+def test_a_shot_made_before_saving_can_be_gathered_beside_the_file(addon, fake, scene, plate_path, tmp_path):
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path))
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    bpy.ops.ex4d.render_take()
+    assert addon.session.wait(10)
+    with pytest.raises(RuntimeError, match="Save the file first"):
+        bpy.ops.ex4d.gather_files()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "later.blend"))
+    bpy.ops.ex4d.gather_files()
+    assert addon.session.wait(10)
+    name = scene.ex4d.shot_name
+    assert scene.ex4d.shot_image.filepath == f"//ex4d/{name}/plate.mkv"
+    assert {strip.filepath for strip in addon.compat.sequencer_strips(scene)} == {
+        f"//ex4d/{name}/plate.mkv",
+        f"//ex4d/{name}/takes/take_01/result.mkv",
+    }
+    assert addon.shots.shot_folder(scene) == tmp_path.resolve() / "ex4d" / name
+    assert "Save the file once more" in addon.session.current.notice
+
+
+def test_the_word_about_a_lost_server_goes_when_it_is_back(addon, fake, imported):
+    events = import_module(f"{PACKAGE}.shared_protocol.events")
+    fake._steps.append(lambda: events.Disconnected("server_lost", "The server is gone", "Wait."))
+    addon.session.drain()
+    assert addon.session.current.error == "The server is gone. Wait."
+    assert not addon.session.current.is_connected
+    fake._steps.append(lambda: events.Connected("here", "1"))
+    addon.session.drain()
+    assert addon.session.current.error == ""
+    assert addon.session.current.is_connected
+
+
 def test_without_a_server_program_connecting_fails_with_a_sentence_and_at_once(addon):
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     preferences.server_command = "/no/such/ex4d"
