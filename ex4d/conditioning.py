@@ -56,9 +56,10 @@ def render_conditioning(
             "Set the camera's size to the plate's or use the exact convention."
         )
     backend = rasteriser(raster) if isinstance(raster, str) else raster
-    for frame in np.unique(source):
-        check_depth(depth[frame], int(frame))
-    far = far_depth(depth[np.unique(source)])
+    used = [int(frame) for frame in np.unique(source)]
+    for frame in used:
+        check_depth(depth[frame], frame)
+    far = max(far_depth(depth[frame]) for frame in used)
     result = _empty(len(cameras), cameras.height, cameras.width)
     mesh: DWMesh | None = None
     for n in track(range(len(cameras)), "Rendering the mesh", progress):
