@@ -66,7 +66,12 @@ def write_video(
         raise VideoError(f"'{path.name}' cannot hold {codec}: name it with {fitting}.")
     if codec == "h264" and kind[1] != "uint8":
         raise ShapeError(f"h264 takes 8-bit frames, got {kind[1]}; write 16-bit depth with ffv1.")
-    with replacing(path) as temporary, av.open(str(temporary), "w", format=container_format) as container:
+    # Bit exact: no random identifiers and no encoder versions, so that the same frames give the same file.
+    exact = {"fflags": "+bitexact"}
+    with (
+        replacing(path) as temporary,
+        av.open(str(temporary), "w", format=container_format, options=exact) as container,
+    ):
         stream = _ffv1_stream(container, frames[0], fps) if codec == "ffv1" else _h264_stream(container, frames[0], fps)
         reformatter = VideoReformatter()
         for number, frame in enumerate(track(frames, f"Writing {path.name}", progress, len(frames))):

@@ -112,6 +112,15 @@ def test_h264_looks_like_its_source_in_any_size(tmp_path, size):
         assert context.pix_fmt == ("yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p")
 
 
+def test_the_same_frames_give_the_same_file(tmp_path):
+    frames = picture_sequence(4, 32, 48)
+    for name, codec in (("a.mkv", "ffv1"), ("a.mp4", "h264")):
+        write_video(tmp_path / name, frames, NTSC, codec)
+        first = (tmp_path / name).read_bytes()
+        write_video(tmp_path / name, frames, NTSC, codec)
+        assert (tmp_path / name).read_bytes() == first
+
+
 def test_one_frame_is_a_clip(tmp_path):
     frames = picture_sequence(1, 32, 32)
     for name, codec in (("a.mkv", "ffv1"), ("a.mp4", "h264")):
@@ -296,17 +305,13 @@ def test_files_that_are_no_video_are_refused_with_what_to_do(tmp_path):
             probe_video(tmp_path / name)
 
 
-def write_sound(path: Path, cover: np.ndarray | None = None) -> None:
-    with av.open(str(path), "w") as container:
+def test_sound_without_picture_is_refused(tmp_path):
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-
-
-def test_sound_without_picture_is_refused(tmp_path):
-    write_sound(tmp_path / "a.wav")
     with pytest.raises(VideoError, match="sound but no picture"):
         read_video(tmp_path / "a.wav")
 
