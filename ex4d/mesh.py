@@ -25,8 +25,8 @@ BORDER_DEPTH = 100.0  # EX-4D release, recon.py: depth of the outermost rows and
 FAR_FACTOR = 1.25
 # A steep edge still belongs to one surface when this many steps on one side of it go on alike, within this factor: a
 # plane's disparity is linear in pixels, so ground runs steep for long; a blurred silhouette is shorter.
-SURFACE_RUN = 8
-SURFACE_FACTOR = 2.0
+SURFACE_RUN = 12
+SURFACE_FACTOR = 1.5
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
