@@ -24,9 +24,9 @@ Plane = NDArray[np.float32]
 NEAR, FAR = 2.0, 8.0  # shot units; far/near at most 5, or moves of 20 degrees tear the relief apart
 WORK_SIDE = 256  # longer side at which the guesses are made: finer detail would only be smoothed away
 CLUSTERS = 6
-# Spread of the sharpness over the regions below which a clip has no visible depth of field, and above which it surely
-# does: a studio portrait and a macro shot lie above, ordinary wide shots below.
-FLAT_FOCUS, SHALLOW_FOCUS = 0.12, 0.24
+# Sharpness of a clip's softest strong edges as a share of its sharpest ones: a macro shot has 0.38, wide shots 0.63 to
+# 0.73 (even when all of it is a little soft). Below the first number the focus is shallow, above the second it is deep.
+SHALLOW_FOCUS, DEEP_FOCUS = 0.45, 0.6
 POOL_SHARE = 0.08  # how far a region's sharpness is averaged, as a share of the longer side
 DOUBT = 0.1  # strength of edges, as a share of the picture's mean, below which a region counts as out of focus
 SMOOTH_SHARE = 0.016  # the last smoothing, likewise
@@ -85,11 +85,13 @@ def relief(frames: NDArray[np.uint8], progress: ProgressCallback | None = None) 
     for i, picture in enumerate(track(small, "Guessing the relief", progress)):
         members = _memberships(picture, colours, side)
         sharpness[i] = _pooled_sharpness(picture, members, side)
-        layout[i] = 0.6 * ground + 0.4 * np.tensordot(stands_out, members, axes=1)
+        layout[i] = 0.65 * ground + 0.2 * np.tensordot(stands_out, members, axes=1)
     low, high = np.percentile(sharpness[:: max(1, len(small) // 8)], [5, 95])
-    shallow = np.clip((high - low - FLAT_FOCUS) / (SHALLOW_FOCUS - FLAT_FOCUS), 0, 1)
     in_focus = np.clip((sharpness - low) / max(high - low, 1e-6), 0, 1)
-    guess = (shallow * (0.85 * in_focus + 0.15 * ground) + (1 - shallow) * layout).astype(np.float32)
+    shallow = _shallowness(small)
+    guess = (shallow * (0.85 * in_focus + 0.15 * ground) + (1 - shallow) * (layout + 0.15 * in_focus)).astype(
+        np.float32
+    )
     for i in range(len(guess)):
         guess[i] = _blurred(guess[i], max(SMOOTH_SHARE * side, 0.5))
     guess = _steadied(guess)
@@ -159,22 +161,42 @@ def _distance_from_border(small: list[Plane], colours: Plane) -> Plane:
 def _pooled_sharpness(lab: Plane, members: Plane, side: int) -> Plane:
     """How sharp the edges of each pixel's colour region are around it. [h, w]
 
-    Re-blur measure: an edge that a small blur weakens much was sharp. Weighted by the edge's strength; where there are
-    only faint edges, nothing is in focus.
+    Weighted by the edges' strength; where there are only faint edges, nothing is in focus.
     """
-    light = lab[..., 0]
-    steep = _gradient(_blurred(light, 0.7))
-    reblurred = _gradient(_blurred(light, 2.0))
-    lost = np.clip((steep - reblurred) / (steep + 1e-3), 0, 1)
+    lost, steep = _sharpness(lab)
     weight = np.minimum(steep, 20.0) ** 2
     reach = max(POOL_SHARE * side, 1.0)
-    pooled = np.zeros_like(light)
+    pooled = np.zeros_like(steep)
     prior = DOUBT * float(weight.mean()) + 1e-6
     for member in members:
         strength = _blurred(weight * member, reach)
         sharp = _blurred(weight * member * lost, reach)
         pooled += member * sharp / (strength + prior)
     return pooled
+
+
+def _sharpness(lab: Plane) -> tuple[Plane, Plane]:
+    """Re-blur measure: an edge that a small blur weakens much was sharp. Returns: 0..1 [h, w]; edge strength [h, w]"""
+    steep = _gradient(_blurred(lab[..., 0], 0.7))
+    reblurred = _gradient(_blurred(lab[..., 0], 2.0))
+    return np.asarray(np.clip((steep - reblurred) / (steep + 1e-3), 0, 1), np.float32), steep
+
+
+def _shallowness(small: list[Plane]) -> float:
+    """How shallow the clip's focus is: 1 when some of its strong edges are much softer than others. 0..1"""
+    sharp, strength = [], []
+    for lab in small[:: max(1, len(small) // 8)]:
+        lost, steep = _sharpness(lab)
+        crest = (steep >= cv2.dilate(steep, np.ones((5, 5), np.uint8))) & (steep > np.percentile(steep, 70))
+        sharp.append(lost[crest])
+        strength.append(steep[crest])
+    values, weights = np.concatenate(sharp), np.concatenate(strength)
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order])
+    if len(order) == 0 or share[-1] <= 0:
+        return 0.0
+    soft, crisp = (float(values[order][np.searchsorted(share, q * share[-1])]) for q in (0.1, 0.9))
+    return float(np.clip((DEEP_FOCUS - soft / max(crisp, 1e-6)) / (DEEP_FOCUS - SHALLOW_FOCUS), 0, 1))
 
 
 def _gradient(plane: Plane) -> Plane:

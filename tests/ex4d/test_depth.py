@@ -13,7 +13,7 @@ import pytest
 
 from ex4d.depth import DEPTH_KINDS, SOURCES, best_source, depth_source
 from ex4d.depth.normalise import reference_depth, relief_depth, unit_disparity
-from ex4d.depth.preview import FAR, NEAR
+from ex4d.depth.preview import FAR, NEAR, _shallowness, _small
 from ex4d.errors import Cancelled, DepthError
 from ex4d.progress import Progress
 from ex4d.video import Clip, write_video
@@ -235,8 +235,8 @@ def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def shallow_focus_clip(count: int = 6, side: int = 160) -> np.ndarray:
     """A sharp orange disc that drifts before a blurred blue wall. uint8 [T, H, W, 3]"""
-    wall = cv2.GaussianBlur(textured(side, side, 1), (0, 0), 9)
-    wall = (0.4 * wall + np.array([10, 30, 110])).astype(np.uint8)
+    tiles = np.random.default_rng(1).integers(0, 2, (8, 8, 1), dtype=np.uint8) * np.array([40, 70, 200], np.uint8)
+    wall = cv2.GaussianBlur(cv2.resize(tiles, (side, side), interpolation=cv2.INTER_NEAREST), (0, 0), 4)
     disc = (0.5 * textured(side, side, 2) + np.array([120, 60, 0])).astype(np.uint8)
     frames = []
     for t in range(count):
@@ -261,6 +261,8 @@ def test_the_preview_relief_says_what_it_is_and_keeps_its_bounds():
 
 
 def test_what_is_in_focus_is_nearer_than_its_blurred_background():
+    assert _shallowness([_small(frame) for frame in shallow_focus_clip()]) > 0.9
+    assert _shallowness([_small(textured(96, 128))]) == 0
     z = depth_source("preview").estimate(clip_of(shallow_focus_clip())).depth
     assert z[3, 75:105, 60:85].mean() < 0.6 * z[3, 10:60, 120:155].mean()
 
