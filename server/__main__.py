@@ -46,7 +46,7 @@ async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float
     front = Front(home, keys, boot_id, artifacts, context)
     store = Store(home.database)
     executor = LocalExecutor(home.logs, job_runner, cancel_grace_s)
-    front.queue = JobQueue(store, artifacts, executor, home.work, home.log, front.publish)
+    front.queue = JobQueue(store, artifacts, executor, home.work, home.logs, front.publish)
     front.worker_pid = lambda: executor.worker_pid
     front.queue.recover()
     loop = asyncio.get_running_loop()

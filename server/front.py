@@ -110,10 +110,13 @@ class Front:
             await self._receive(identity, frames)
 
     def publish(self, message: JobEvent | JobProgress) -> None:
-        """Push to everybody who follows the job. Who cannot keep up is dropped, and subscribes again."""
+        """Push to everybody who follows the job.
+
+        Who cannot keep up misses progress; who would miss an event is dropped, and subscribes again.
+        """
         listeners = self._listeners.get(message.job_id, set())
         for identity in list(listeners):
-            if not self._send(identity, 0, message):
+            if not self._send(identity, 0, message) and isinstance(message, JobEvent):
                 listeners.discard(identity)
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
             self._listeners.pop(message.job_id, None)

@@ -33,6 +33,7 @@ from .store import Store, StoredJob
 
 WORKER_LOSSES = 2  # a job may kill its worker once; the second time it fails
 SERVER_LOSSES = 5  # a server that is killed is mostly not the job's fault, so a job gets more of these
+MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
 SAVE_RETRY_S = 2.0  # wait while the database cannot be written (full disk)
 
 T = TypeVar("T")
@@ -55,14 +56,14 @@ class JobQueue:
         artifacts: Artifacts,
         executor: Executor,
         work_folder: Path,
-        log_path: Path,
+        logs: Path,
         publish: Callable[[JobEvent | JobProgress], None],
     ) -> None:
         self._store = store
         self._artifacts = artifacts
         self._executor = executor
         self._work_folder = work_folder
-        self._log_path = log_path
+        self._logs = logs
         self._publish = publish
         self._log = logging.getLogger("ex4d.server")
         self._new_work = asyncio.Event()
@@ -221,7 +222,7 @@ class JobQueue:
             except BadMessage as error:
                 self._log.warning("job %s reports unusable progress: %s", job_id, error)
                 return
-            if progress.stage not in stages:
+            if progress.stage not in stages and len(stages) < MAX_STAGES:
                 stages.add(progress.stage)
                 try:
                     self._publish(self._store.stage(job_id, progress.stage))
@@ -248,7 +249,7 @@ class JobQueue:
         return error_info(code, title, self._where())
 
     def _where(self) -> str:
-        return f"log: {self._log_path}"
+        return f"log files: {self._logs}"
 
     @property
     def queued(self) -> int:

@@ -2,8 +2,6 @@
 """What can go wrong between the add-on and the server. Each case has a stable code, a title and a hint."""
 
 
-
-
 class LinkError(Exception):
     """Base of everything that this package raises on purpose."""
 

@@ -30,6 +30,7 @@ from .launch import start_server
 
 IDLE_S = 1.0  # how long the thread sleeps when nobody wakes it
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # waits between attempts to reach a server that was lost; the last one repeats
+QUIET_S = 20.0  # nothing heard for so long: subscribe again, in case the server dropped us as too slow a reader
 GIVE_UP_S = 60.0  # then the jobs that wait for it fail, and say so
 TRANSFER_TRIES = 5  # for a file connection that breaks while the control connection lives
 
@@ -53,6 +54,7 @@ class Link:
         self._jobs: dict[str, Job] = {}
         self._lost_since: float | None = None
         self._next_try = 0.0
+        self._heard_at = 0.0
         self._tries = 0
         self._stop = threading.Event()
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -147,8 +149,7 @@ class Link:
                 break
             self._guarded(command)
         if self._client is not None:
-            for event in self._client.poll(IDLE_S, self._wake):
-                self._receive(event)
+            self._listen(self._client)
         else:
             self._wait(self._retry() if self._lost_since is not None else None)
         try:
@@ -156,6 +157,17 @@ class Link:
                 pass
         except BlockingIOError:
             return
+
+    def _listen(self, client: Client) -> None:
+        events = client.poll(IDLE_S, self._wake)
+        for event in events:
+            self._receive(event)
+        now = time.monotonic()
+        if events or now - self._heard_at > QUIET_S:
+            self._heard_at = now
+            for job in self._jobs.values() if not events else ():
+                if job.submitted and job.outputs is None:
+                    client.subscribe(job.job_id, job.last_seq)
 
     def _wait(self, timeout_s: float | None) -> None:
         self._wake.settimeout(IDLE_S if timeout_s is None else max(0.01, min(timeout_s, IDLE_S)))
@@ -249,6 +261,9 @@ class Link:
             elif not job.submitted:
                 status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded)
                 job.submitted = True
+                if status.state == "queued":
+                    waiting = f"Waiting for {status.ahead} other jobs" if status.ahead else "Waiting in the queue"
+                    self._inbox.put(JobProgress(job.job_id, "Waiting in the queue", 0, 0, None, waiting))
                 if status.last_seq < job.last_seq:  # a server that forgot the job has taken it as a new one
                     job.last_seq = 0
                 self._client.subscribe(job.job_id, job.last_seq)
@@ -283,8 +298,8 @@ class Link:
             self._end(job, JobFailed(job.job_id, error.code, error.title, error.hint, error.detail))
         elif event.name == "cancelled":
             self._end(job, JobCancelled(job.job_id))
-        else:
-            stage = {"queued": "Waiting in the queue", "started": "Starting"}.get(event.name, event.note)
+        elif event.name != "queued":  # which submitting has told already, together with how many come first
+            stage = "Starting" if event.name == "started" else event.note
             self._inbox.put(JobProgress(job.job_id, stage, 0, 0, None, stage))
 
     def _end(self, job: Job, event: JobDone | JobFailed | JobCancelled) -> None:

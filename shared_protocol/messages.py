@@ -111,8 +111,6 @@ class Welcome(Message):
     proto: tuple[int, int]
     server_version: str
     boot_id: str
-    header_limit: Count = HEADER_LIMIT
-    chunk_limit: Count = CHUNK_LIMIT
 
 
 @message("error")

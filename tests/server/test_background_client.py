@@ -124,6 +124,14 @@ def test_a_job_is_cancelled_before_it_began(artist, tmp_path):
     assert artist.wait_end(job_id) == JobCancelled(job_id)
 
 
+def test_asking_again_repeats_nothing(artist, tmp_path, monkeypatch):
+    monkeypatch.setattr(link, "QUIET_S", 0.01)
+    monkeypatch.setattr(link, "IDLE_S", 0.02)
+    job_id = artist.client.run_job("deaf", {"s": 0.5}, {}, tmp_path)
+    assert artist.wait_end(job_id) == JobDone(job_id, {})
+    assert sum(isinstance(event, ENDS) for event in artist.heard) == 1
+
+
 def test_a_job_fails_in_words(artist, tmp_path):
     job_id = artist.client.run_job("raise", {"what": "depth"}, {}, tmp_path)
     failed = artist.wait_end(job_id)

@@ -213,7 +213,7 @@ def test_a_jobs_error_arrives_in_words(server, what, code, says):
     error = follower.wait(follower.submit("raise", {"what": what})).error
     assert (error.code, error.hint) == (code, HINTS[code])
     assert says in error.title
-    assert "server.log" in error.detail
+    assert str(server.home / "logs") in error.detail
 
 
 def test_a_job_cannot_deliver_files_from_elsewhere(server):

@@ -52,7 +52,7 @@ def run_queue(parts, executor, *requests):
 
     async def main():
         store, artifacts, work = parts
-        queue = JobQueue(store, artifacts, executor, work, work / "server.log", heard.append)
+        queue = JobQueue(store, artifacts, executor, work, work / "logs", heard.append)
         for request in requests:
             queue.submit(request)
         working = asyncio.create_task(queue.work())
@@ -124,7 +124,7 @@ def test_the_end_of_a_job_waits_for_a_database_that_cannot_be_written(parts, mon
 
 def recover(parts):
     store, artifacts, work = parts
-    JobQueue(store, artifacts, StagedExecutor(), work, work / "server.log", lambda message: None).recover()
+    JobQueue(store, artifacts, StagedExecutor(), work, work / "logs", lambda message: None).recover()
 
 
 def test_a_job_that_takes_the_server_down_again_and_again_fails(parts):

@@ -11,10 +11,19 @@ from dataclasses import replace
 import psutil
 import pytest
 import zmq
+from conftest import new_id
 
 from shared_protocol.connection import Connection
-from shared_protocol.errors import LinkError, NotPaired, NotRunning, RemoteError, TimedOut, WrongServerKey
-from shared_protocol.messages import CHUNK_LIMIT, PROTOCOL_VERSION, AskStatus, Hello, ServerState, Welcome
+from shared_protocol.errors import (
+    LinkError,
+    NotPaired,
+    NotRunning,
+    RemoteError,
+    TimedOut,
+    VersionMismatch,
+    WrongServerKey,
+)
+from shared_protocol.messages import CHUNK_LIMIT, PROTOCOL_VERSION, AskStatus, Hello, ServerState, SubscribeJob, Welcome
 from shared_protocol.wire import encode
 
 
@@ -155,6 +164,44 @@ def test_a_frame_beyond_the_limit_ends_the_connection_but_not_the_server(server)
     with pytest.raises(LinkError):
         client.receive(client.send(AskStatus(), b"x" * (2 * CHUNK_LIMIT)), ServerState)
     assert server.client().hello()
+
+
+FLOOD = {"n": 0, "step_s": 0.002, "stages": [f"Stage {i}" for i in range(1500)]}  # each is reported at once
+
+
+def test_a_reader_that_does_not_read_disturbs_nobody(server):
+    connection = server.start()
+    follower = server.follower()
+    job_id = new_id()
+    with zmq.Context() as context, context.socket(zmq.DEALER) as slow:
+        slow.linger = 0
+        slow.rcvhwm = 1
+        slow.setsockopt(zmq.RCVBUF, 4096)
+        slow.curve_serverkey = connection.server_key.encode()
+        slow.curve_publickey = connection.client_key.encode()
+        slow.curve_secretkey = connection.client_secret.encode()
+        slow.connect(connection.endpoint)
+        follower.submit("steps", FLOOD, job_id=job_id)
+        slow.send(encode(SubscribeJob(job_id), 1))
+        assert follower.wait(job_id).name == "done"
+        assert [event.seq for event in follower.events(job_id)] == list(range(1, len(follower.events(job_id)) + 1))
+        assert psutil.Process(server.process.pid).memory_info().rss < 200e6
+    late = server.follower()
+    late.client.subscribe(job_id)
+    assert late.wait(job_id).name == "done"
+
+
+def test_versions_tell_each_other_who_is_older(server, monkeypatch):
+    server.start()
+    client = server.client()
+    monkeypatch.setattr("shared_protocol.wire.PROTOCOL_VERSION", (2, 0))
+    monkeypatch.setattr("shared_protocol.client.PROTOCOL_VERSION", (2, 0))
+    with pytest.raises(VersionMismatch) as caught:
+        client.hello()
+    assert caught.value.hint == "Update the server."
+    with pytest.raises(RemoteError) as refused:
+        client.status()
+    assert refused.value.code == "version_mismatch"
 
 
 def test_answers_are_no_requests(server):
