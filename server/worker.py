@@ -79,17 +79,17 @@ class Worker:
             report = {"t": "cancelled"}
         except Ex4dError as error:
             self._log.warning("job %s: %s: %s", job["job_id"], error.code, error)
-            report = {"t": "failed", "code": error.code, "title": str(error)[:4000]}
+            report = {"t": "failed", "code": error.code, "title": _for_people(str(error), job)}
         except OSError as error:
             self._log.exception("job %s", job["job_id"])
             code = "storage" if error.errno in DISK_FULL else "internal"
-            report = {"t": "failed", "code": code, "title": f"{type(error).__name__}: {error}"[:4000]}
+            report = {"t": "failed", "code": code, "title": _for_people(f"{type(error).__name__}: {error}", job)}
         except MemoryError:
             self._log.exception("job %s", job["job_id"])
             report = {"t": "failed", "code": "out_of_memory", "title": "The machine ran out of memory"}
         except Exception as error:  # a defect must become a report, not a dead worker
             self._log.exception("job %s", job["job_id"])
-            report = {"t": "failed", "code": "internal", "title": f"{type(error).__name__}: {error}"[:4000]}
+            report = {"t": "failed", "code": "internal", "title": _for_people(f"{type(error).__name__}: {error}", job)}
         self._log.info("job %s %s after %.1f s", job["job_id"], report["t"], time.monotonic() - started)
         return report
 
@@ -112,6 +112,13 @@ class Worker:
                 os._exit(0)
 
         return report
+
+
+def _for_people(text: str, job: dict[str, Any]) -> str:
+    """An error's text with the names of the user's files instead of where the server keeps them meanwhile."""
+    for path in map(Path, job["inputs"].values()):
+        text = text.replace(str(path), path.name)
+    return text.replace(job["workdir"] + os.sep, "")[:4000]
 
 
 def main() -> int:
