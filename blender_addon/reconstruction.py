@@ -15,6 +15,9 @@ from .errors import CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
 from .view import show_plate_in_solid_views
 
+# Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.
+SAME_LENS = 1e-5
+
 
 @dataclass(frozen=True)
 class ShotOnDisk:
@@ -147,7 +150,20 @@ def _remember(scene, shot):
         notices.append(f"The plate is {arrays.width} x {arrays.height} upright; the scene now has that size.")
         state.plate_width, state.plate_height = arrays.width, arrays.height
         scene.render.resolution_x, scene.render.resolution_y = arrays.width, arrays.height
+    notices += _source_lens_as_reconstructed(state, arrays)
     depth = shot.record["depth"]
     state.depth_notice = depth["source"]
     state.licence_notice = depth["licence"] + ("" if depth["commercial_use"] else ", not for commercial work")
     state.shot_notice = " ".join(notices)
+
+
+def _source_lens_as_reconstructed(state, arrays):
+    """Let the source camera see the plate back: the mesh holds the lens of its reconstruction."""
+    if state.source_camera is None:
+        return []
+    data = state.source_camera.data
+    lens = cameras.lens_of(arrays.intrinsics, arrays.width, arrays.height, data.sensor_width)
+    if abs(data.lens - lens.lens_mm) < SAME_LENS * lens.lens_mm:
+        return []
+    data.lens = lens.lens_mm
+    return [f"The source lens is {lens.lens_mm:.4g} mm again, as when the shot was reconstructed."]

@@ -105,6 +105,15 @@ def test_building_again_replaces_the_mesh_and_leaves_nothing_over(addon, reconst
     assert after == before
 
 
+def test_a_source_lens_changed_since_the_reconstruction_is_set_back_and_said(addon, reconstructed):
+    assert "source lens" not in reconstructed.shot_notice
+    reconstructed.source_camera.data.lens = 85.0
+    bpy.ops.ex4d.show_mesh()
+    assert addon.session.wait(10)
+    assert abs(reconstructed.source_camera.data.lens - 35.0) < 1e-4
+    assert "source lens is 35 mm again" in reconstructed.shot_notice
+
+
 def test_a_mesh_that_vanishes_while_it_is_built_is_built_again(addon, reconstructed, display):
     """The artist's undo replaces or removes data-blocks between two slices."""
     folder = addon.shots.shot_folder(bpy.context.scene)
