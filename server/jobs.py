@@ -34,6 +34,7 @@ from .store import Store, StoredJob
 WORKER_LOSSES = 2  # a job may kill its worker once; the second time it fails
 SERVER_LOSSES = 5  # a server that is killed is mostly not the job's fault, so a job gets more of these
 MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
+MAX_OUTPUTS = 200  # their list must fit into one header
 SAVE_RETRY_S = 2.0  # wait while the database cannot be written (full disk)
 
 T = TypeVar("T")
@@ -203,6 +204,8 @@ class JobQueue:
 
     def _keep_outputs(self, outputs: dict[str, Path], workdir: Path) -> tuple[OutputRef, ...]:
         """Move a job's files into the store. Blocks on the disk."""
+        if len(outputs) > MAX_OUTPUTS:
+            raise Ex4dError(f"A job may have {MAX_OUTPUTS} outputs, this one made {len(outputs)}")
         kept = []
         for role, path in sorted(outputs.items()):
             if not path.resolve().is_relative_to(workdir.resolve()) or not path.is_file():

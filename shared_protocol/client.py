@@ -18,7 +18,17 @@ from zmq.utils.monitor import recv_monitor_message
 
 from . import transfer
 from .connection import Connection
-from .errors import LinkError, NotPaired, NotRunning, RemoteError, ServerLost, TimedOut, VersionMismatch, WrongServerKey
+from .errors import (
+    BadConnectionFile,
+    LinkError,
+    NotPaired,
+    NotRunning,
+    RemoteError,
+    ServerLost,
+    TimedOut,
+    VersionMismatch,
+    WrongServerKey,
+)
 from .messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
@@ -60,19 +70,12 @@ class Client:
         self._shaken_hands = False
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.RECONNECT_IVL, -1),  # a broken connection is told, not mended behind our back
-            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
-            (zmq.MAXMSGSIZE, FRAME_LIMIT),
-        ):
-            self._socket.setsockopt(option, value)
-        self._socket.curve_serverkey = connection.server_key.encode("ascii")
-        self._socket.curve_publickey = connection.client_key.encode("ascii")
-        self._socket.curve_secretkey = connection.client_secret.encode("ascii")
         self._monitor = self._socket.get_monitor_socket()
-        self._socket.connect(connection.endpoint)
+        try:
+            self._open(connection)
+        except (zmq.ZMQError, ValueError) as error:  # not an endpoint, not a key
+            self.close()
+            raise BadConnectionFile(f"{connection.endpoint!r} and its keys make no connection: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +210,20 @@ class Client:
         for rid in rids:
             self._waiting.discard(rid)
             self._replies.pop(rid, None)
+
+    def _open(self, connection: Connection) -> None:
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.RECONNECT_IVL, -1),  # a broken connection is told, not mended behind our back
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.MAXMSGSIZE, FRAME_LIMIT),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.curve_serverkey = connection.server_key.encode("ascii")
+        self._socket.curve_publickey = connection.client_key.encode("ascii")
+        self._socket.curve_secretkey = connection.client_secret.encode("ascii")
+        self._socket.connect(connection.endpoint)
 
     def _pump(self, timeout_s: float, wake: socket.socket | None = None, room: bool = False) -> None:
         """Wait for something to arrive (or for room to send) and sort it in.

@@ -100,6 +100,22 @@ class Stopped(LinkError):
     hint = "Nothing to do: the work was stopped on request."
 
 
+class Defect(LinkError):
+    """Something that should not happen; the title is what a maintainer needs to see."""
+
+    code = "internal"
+    hint = "This is a defect. Please report it with this text."
+
+
+def as_link_error(error: Exception) -> LinkError:
+    """Any exception as one of ours, so that it can be told to the user."""
+    if isinstance(error, LinkError):
+        return error
+    if isinstance(error, OSError):
+        return LocalStorage(f"A file cannot be read or written: {error.strerror or error}", detail=str(error))
+    return Defect(f"{type(error).__name__}: {error}")
+
+
 class RemoteError(LinkError):
     """The server refused a request; code, title, hint and detail are the server's own words."""
 

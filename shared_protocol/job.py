@@ -27,7 +27,8 @@ class Job:
     output_folder: Path
     uploaded: dict[str, tuple[ArtifactRef, str]] | None = None
     outputs: tuple[OutputRef, ...] | None = None
-    submitted: bool = False
+    submitted: bool = False  # the server may have it
+    followed: bool = False  # its events arrive over the present connection
     last_seq: int = 0
     transferring: bool = False
     transfer_failures: int = 0

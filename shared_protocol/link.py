@@ -17,12 +17,12 @@ from .errors import (
     BadConnectionFile,
     BadMessage,
     LinkError,
-    LocalStorage,
     NotRunning,
     RemoteError,
     Stopped,
     TimedOut,
     WrongServerKey,
+    as_link_error,
 )
 from .events import Connected, Disconnected, Inbox, JobCancelled, JobDone, JobFailed, JobProgress
 from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, upload_inputs
@@ -115,7 +115,7 @@ class Link:
             return  # the transfer sees the flag at its next chunk
         if not job.submitted:
             self._end(job, JobCancelled(job_id))
-        elif self._client is not None:  # else it is sent after the next connect
+        elif self._client is not None and job.followed:  # else it is sent after the next connect
             try:
                 self._client.cancel(job_id)
             except RemoteError as error:
@@ -137,9 +137,10 @@ class Link:
             step()
         except CONNECTION_TROUBLE as error:
             self._lose(error)
-        except LinkError as error:  # the server talks nonsense: trying again would not help
-            self._lose(error)
-            self._fail_all(error)
+        except Exception as error:  # the server talks nonsense, or a defect of ours: trying again would not help
+            reason = as_link_error(error)
+            self._lose(reason)
+            self._fail_all(reason)
 
     def _turn(self) -> None:
         while True:
@@ -166,7 +167,7 @@ class Link:
         if events or now - self._heard_at > QUIET_S:
             self._heard_at = now
             for job in self._jobs.values() if not events else ():
-                if job.submitted and job.outputs is None:
+                if job.followed and job.outputs is None:
                     client.subscribe(job.job_id, job.last_seq)
 
     def _wait(self, timeout_s: float | None) -> None:
@@ -209,7 +210,7 @@ class Link:
     def _resume(self) -> None:
         """Follow all jobs on a new connection."""
         for job in list(self._jobs.values()):
-            job.submitted = False  # submitting again is harmless
+            job.followed = False
             self._advance(job)
 
     def _lose(self, error: LinkError) -> None:
@@ -258,9 +259,9 @@ class Link:
                 self._transfer(job, download_outputs)
             elif job.uploaded is None:
                 self._transfer(job, upload_inputs)
-            elif not job.submitted:
+            elif not job.followed:  # submitting again is harmless
                 status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded)
-                job.submitted = True
+                job.submitted = job.followed = True
                 if status.state == "queued":
                     waiting = f"Waiting for {status.ahead} other jobs" if status.ahead else "Waiting in the queue"
                     self._inbox.put(JobProgress(job.job_id, "Waiting in the queue", 0, 0, None, waiting))
@@ -324,10 +325,8 @@ class Link:
             try:
                 with Client(connection, "ex4d file transfer") as client:
                     work(client, job, report)
-            except LinkError as error:
-                trouble = error
-            except OSError as error:
-                trouble = LocalStorage(f"Files cannot be written: {error.strerror or error}", detail=str(error))
+            except Exception as error:  # whatever it is, the job must hear of it
+                trouble = as_link_error(error)
             self.tell(lambda: self._transferred(job, trouble))
 
         self._add_file_task(task)

@@ -153,6 +153,12 @@ def test_an_unwritable_output_folder_fails_the_job(artist, tmp_path):
     assert "result.txt" in failed.title
 
 
+def test_what_nobody_thought_of_fails_the_job_too(artist, tmp_path):
+    failed = artist.wait_end(artist.client.run_job("copy", {}, {"plate": tmp_path / "nul\0.mov"}, tmp_path))
+    assert failed.code == "internal"
+    assert isinstance(artist.wait_end(artist.client.run_job("steps", {"n": 1}, {}, tmp_path)), JobDone)
+
+
 def test_wrong_params_fail_the_job(artist, tmp_path):
     failed = artist.wait_end(artist.client.run_job("steps", {"n": float("nan")}, {}, tmp_path))
     assert failed.code == "bad_message"

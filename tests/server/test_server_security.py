@@ -15,6 +15,7 @@ from conftest import new_id
 
 from shared_protocol.connection import Connection
 from shared_protocol.errors import (
+    BadConnectionFile,
     LinkError,
     NotPaired,
     NotRunning,
@@ -43,6 +44,13 @@ def test_another_server_is_not_trusted(server):
     connection = server.start()
     with pytest.raises(WrongServerKey):
         server.client(replace(connection, server_key=other_keys()[0])).hello()
+
+
+@pytest.mark.parametrize("damage", [{"endpoint": "nowhere"}, {"server_key": "~" * 40}, {"client_secret": "ü" * 40}])
+def test_a_damaged_connection_is_said(server, damage):
+    public, secret = other_keys()
+    with pytest.raises(BadConnectionFile):
+        server.client(replace(Connection("tcp://127.0.0.1:1", public, public, secret), **damage))
 
 
 def test_no_server_is_said_at_once(server):
