@@ -59,7 +59,7 @@ def wait():
 
 
 def orbit(camera, root, distance, frame_start, frame_end):
-    """Key the camera on an arc around what the plate shows in its middle, `distance` in front of it."""
+    """Key the camera on an arc around a point `distance` in front of the plate camera."""
     pivot = bpy.data.objects.new("Orbit", None)
     bpy.context.scene.collection.objects.link(pivot)
     pivot.parent = root
@@ -111,7 +111,8 @@ def main():
         press(bpy.ops.ex4d.add_camera)
         depth = np.load(shot / "depth.npz", allow_pickle=False)["depth"][0]
         rows, columns = (slice(side // 3, 2 * side // 3) for side in depth.shape)
-        orbit(scene.camera, state.root, float(np.median(depth[rows, columns])), scene.frame_start, scene.frame_end)
+        subject = float(np.percentile(depth[rows, columns], 20))  # the nearer things in the middle
+        orbit(scene.camera, state.root, subject, scene.frame_start, scene.frame_end)
     with step("Render the take"):
         press(bpy.ops.ex4d.render_take)
         wait()
