@@ -23,7 +23,7 @@ class DisplayArrays:
     quads: np.ndarray  # int32 [Q, 4], vertices of each face; the last one closes the mesh
     corner_uv: np.ndarray  # float32 [Q, 4, 2], texture position of each face's corners, 0-1 from the bottom left
     depth: np.ndarray  # float32 [T, V], shot units
-    occluded: np.ndarray  # bool [T, V], vertices that show nothing
+    cut: np.ndarray  # bool [T, Q], faces that only hide what is behind them
     intrinsics: np.ndarray  # float64 [3, 3], pixels
     width: int
     height: int
@@ -40,18 +40,31 @@ def kept_indices(count: int, stride: int) -> np.ndarray:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def _strided_mask(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return a mask over the kept vertices that is true where any left-out neighbour was.
+def cut_faces(occluded: np.ndarray, rows: np.ndarray, columns: np.ndarray, has_skirt: bool) -> np.ndarray:
+    """Return the faces of a thinned-out grid that only hide what is behind them.
 
-    A coarse face then has all its corners set exactly when a cut face lies inside it.
+    A cut triangle leaves three corners of its cell occluded or all four; a coarse face takes over every cell inside.
+
+    Args:
+        occluded: vertices that a cut face touches. bool [T, H', W']
+        rows, columns: the kept ones, first and last included.
+        has_skirt: the outermost ring of faces only hides, and touches every vertex on the picture's edge; those
+            then count like the pixels next to them.
+
+    Returns:
+        In the order of `grid_quads`, the closing quad last. bool [T, Q]
     """
-    for axis, kept in ((1, rows), (2, columns)):
-        begin = np.concatenate(([0], kept[:-1] + 1))
-        end = np.concatenate((kept[1:], [kept[-1] + 1]))
-        padding = [(1, 0) if i == axis else (0, 0) for i in range(3)]
-        running = np.pad(np.cumsum(mask, axis=axis, dtype=np.int32), padding)
-        mask = np.take(running, end, axis=axis) > np.take(running, begin, axis=axis)
-    return mask
+    if has_skirt:
+        pixels = np.pad(occluded[:, 2:-2, 2:-2], ((0, 0), (1, 1), (1, 1)), mode="edge")
+        occluded = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    corners = occluded.astype(np.uint8)
+    corners = corners[:, 1:] + corners[:, :-1]
+    cut = corners[:, :, 1:] + corners[:, :, :-1] >= 3
+    if has_skirt:
+        cut[:, [0, -1]] = cut[:, :, [0, -1]] = True
+    cut = np.logical_or.reduceat(np.logical_or.reduceat(cut, rows[:-1], axis=1), columns[:-1], axis=2)
+    closing = occluded[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(axis=1) >= 3
+    return np.concatenate([cut.reshape(len(occluded), -1), closing[:, None]], axis=1)
 
 
 def grid_quads(height: int, width: int) -> np.ndarray:
@@ -80,7 +93,7 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         with np.load(path, allow_pickle=False) as file:
             u, v, depth, occluded = file["u"], file["v"], file["depth"], file["occluded"]
             intrinsics, (width, height) = file["intrinsics"], (int(side) for side in file["size"])
-            texture_offset = float(file["texture_offset"])
+            texture_offset, has_skirt = float(file["texture_offset"]), str(file["convention"]) == "exact"
     except FileNotFoundError as error:
         raise ShotDataError(f"The shot's mesh {path} is gone. Reconstruct the shot again.") from error
     except (OSError, ValueError, KeyError, EOFError) as error:
@@ -102,7 +115,7 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         quads=quads,
         corner_uv=uv[quads],
         depth=np.ascontiguousarray(depth[:, rows][:, :, columns].reshape(frames, -1), dtype=np.float32),
-        occluded=_strided_mask(bits, rows, columns).reshape(frames, -1),
+        cut=cut_faces(bits, rows, columns, has_skirt),
         intrinsics=intrinsics,
         width=width,
         height=height,

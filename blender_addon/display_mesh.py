@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The animated DW-Mesh as Blender geometry that plays without this add-on.
 
-One flat grid whose positions hold the rays at depth 1, per-frame point attributes depth_<n> and occluded_<n>
-(n = 1 for the plate's first frame), and geometry nodes that pick both by the scene's frame. Faces whose corners all
-show nothing get a second, black material: they only hide what is behind them, as in the render.
+One flat grid whose positions hold the rays at depth 1, per-frame attributes depth_<n> of its points and cut_<n> of its
+faces (n = 1 for the plate's first frame), and geometry nodes that pick both by the scene's frame. Cut faces get a
+second, black material: they only hide what is behind them, as in the render.
 """
 
 import bpy
@@ -14,7 +14,7 @@ from .display_arrays import DisplayArrays
 
 MODIFIER_NAME = "DW-Mesh"
 UV_NAME = "plate"
-PLATE_SLOT, UNSEEN_SLOT = 0, 1
+UNSEEN_SLOT = 1  # of the object's materials; 0 shows the plate
 
 
 def depth_node_group(name, plate_start, frame_count):
@@ -58,8 +58,7 @@ def depth_node_group(name, plate_start, frame_count):
     link(scale.outputs[0], move.inputs["Position"])
     unseen.inputs["Material Index"].default_value = UNSEEN_SLOT
     link(move.outputs[0], unseen.inputs["Geometry"])
-    # A boolean of points, asked for faces, is true where all corners are.
-    link(per_frame("occluded_", "BOOLEAN"), unseen.inputs["Selection"])
+    link(per_frame("cut_", "BOOLEAN"), unseen.inputs["Selection"])
     link(unseen.outputs[0], new("NodeGroupOutput").inputs[0])
     for column, node in enumerate(group.nodes):
         node.location = (180 * (column % 6), -200 * (column // 6))
@@ -128,14 +127,14 @@ class MeshBuilder:
         if mesh is None or len(mesh.vertices) != len(self.arrays.rays):
             self._name = self._new_mesh().name
             return None
-        done = sum(attribute.name.startswith("occluded_") for attribute in mesh.attributes)
+        done = sum(attribute.name.startswith("cut_") for attribute in mesh.attributes)
         self.frames_done = done
         if done == self.arrays.frame_count:
             return mesh
-        depth, occluded = f"depth_{done + 1}", f"occluded_{done + 1}"
+        depth, cut = f"depth_{done + 1}", f"cut_{done + 1}"
         if depth not in mesh.attributes:
             mesh.attributes.new(depth, "FLOAT", "POINT").data.foreach_set("value", self.arrays.depth[done])
-        mesh.attributes.new(occluded, "BOOLEAN", "POINT").data.foreach_set("value", self.arrays.occluded[done])
+        mesh.attributes.new(cut, "BOOLEAN", "FACE").data.foreach_set("value", self.arrays.cut[done])
         return None
 
     def _new_mesh(self):

@@ -85,7 +85,7 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     state.source_camera.data.lens = 40.0
     state.depth_source, state.depth_file, state.mesh_stride = "file", str(depth_file), "FULL"
     bpy.ops.ex4d.reconstruct()
-    assert finish(addon) < 0.5
+    assert finish(addon) < 1.0, "the main thread must stay free"
 
     # The mesh: every pixel's vertex lies on its ray at the depth that the file gave.
     focal = 40 / 36 * WIDTH

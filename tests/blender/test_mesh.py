@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 import pytest
-from conftest import FOCAL_PX, FRAMES, HEIGHT, WIDTH, exact_display, expected_vertices
+from conftest import FOCAL_PX, FRAMES, HEIGHT, WIDTH, exact_display, expected_vertices, write_reconstruction
 
 
 def evaluated(item, frame, subframe=0.0):
@@ -70,20 +70,48 @@ def test_only_the_border_of_a_whole_plate_is_unseen(reconstructed):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_a_cut_face_stays_unseen_in_every_detail(addon, tmp_path, stride):
+@pytest.mark.parametrize("corners", [[(9, 17), (9, 18), (10, 17)], [(9, 18), (10, 17), (10, 18)]])
+def test_the_face_that_holds_a_cut_triangle_is_unseen_in_every_detail(addon, tmp_path, stride, corners):
     height, width = 24, 40
     occluded = np.zeros((1, height, width), dtype=bool)
-    occluded[0, 9:11, 17:19] = True  # the corners of one face
+    occluded[0][tuple(zip(*corners, strict=True))] = True
     depth = np.ones((1, height, width), dtype=np.float32)
     np.savez(tmp_path / "display.npz", **exact_display(depth, 30.0, occluded))
     arrays = addon.display_arrays.read_display(tmp_path / "display.npz", stride)
-    faces = arrays.occluded[0][arrays.quads].all(axis=1)
-    corners = arrays.rays[:, ::2] * [30, -30] + [width / 2, height / 2]
-    low, high = corners[arrays.quads].min(axis=1), corners[arrays.quads].max(axis=1)
+    pixels = arrays.rays[:, ::2] * [30, -30] + [width / 2, height / 2]
+    low, high = pixels[arrays.quads].min(axis=1), pixels[arrays.quads].max(axis=1)
     holds = (low < [17.6, 9.6]).all(axis=1) & (high > [18.4, 10.4]).all(axis=1)
     inside = (low > 0).all(axis=1) & (high < [width, height]).all(axis=1)
-    np.testing.assert_array_equal(faces[inside], holds[inside])
+    np.testing.assert_array_equal(arrays.cut[0][inside], holds[inside])
     assert holds[inside].sum() == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_without_a_skirt_the_border_shows_the_plate(addon, tmp_path, stride):
+    """The reference convention's mesh: vertices on whole pixels, no rings around them."""
+    arrays = exact_display(np.ones((1, 9, 14), dtype=np.float32), 30.0)
+    arrays |= {"u": np.arange(14.0), "v": np.arange(9.0), "depth": arrays["depth"][:, 2:-2, 2:-2]}
+    arrays |= {"convention": np.array("reference"), "texture_offset": np.array(0.5)}
+    arrays["occluded"] = np.packbits(np.zeros((1, 9 * 14), dtype=bool), axis=1)
+    np.savez(tmp_path / "display.npz", **arrays)
+    found = addon.display_arrays.read_display(tmp_path / "display.npz", stride)
+    assert not found.cut.any()
+    np.testing.assert_allclose(found.corner_uv.reshape(-1, 2).min(axis=0), [0.5 / 14, 0.5 / 9], rtol=1e-6)
+
+
+def test_a_cut_face_is_unseen_on_its_frame_only(addon, tmp_path, fake, imported, shot_depth, plate_frames):
+    occluded = np.zeros(shot_depth.shape, dtype=bool)
+    occluded[2, 3:5, 4:6] = True
+    folder = addon.shots.shot_folder(bpy.context.scene)
+    write_reconstruction(folder, exact_display(shot_depth, FOCAL_PX, occluded), plate_frames)
+    imported.mesh_stride = "FULL"
+    addon.reconstruction.show(bpy.context.scene, folder)
+    assert addon.session.wait(10)
+    for frame in range(FRAMES):
+        _, slots = evaluated(imported.mesh, 1 + frame)
+        inner = slots[:-1].reshape(HEIGHT + 3, WIDTH + 3)[2:-2, 2:-2]
+        assert inner.sum() == (1 if frame == 2 else 0)
+        assert inner[3, 4] == (1 if frame == 2 else 0)
 
 
 def test_texture_coordinates_put_each_pixel_on_its_own_ray(addon, reconstructed, display):
@@ -124,7 +152,7 @@ def test_a_mesh_that_vanishes_while_it_is_built_is_built_again(addon, reconstruc
     bpy.data.meshes.remove(bpy.data.meshes["built twice"])
     while (mesh := builder.step()) is None:
         pass
-    assert sum(attribute.name.startswith("depth_") for attribute in mesh.attributes) == FRAMES
+    assert sum(attribute.name.startswith("cut_") for attribute in mesh.attributes) == FRAMES
 
 
 def test_a_damaged_mesh_file_is_refused_with_what_to_do(addon, tmp_path):
