@@ -20,6 +20,7 @@ NEAR_WEIGHT = 0.003  # of colours on the nearer side of a hole
 EDGE_WEIGHT = 0.05  # of the pixels beside a hole: silhouettes mix the colours of both sides
 NOWHERE = 1e9  # beyond every inverse depth
 SATURATION = 4  # a level counts as known once about 1/4 of its footprint is
+ROW_LEVELS = 2  # how many halvings of the width come before the first of the height
 STEADY_LEVEL = 2  # coarser levels than 1/4 size are averaged over time
 STEADY_FRAMES = 3.0  # Gaussian over time
 
@@ -118,10 +119,17 @@ def _premultiplied(color: NDArray[np.uint8], known: NDArray[np.bool_], depth: Ar
 
 
 def _pyramid(base: Array32, steps: int) -> list[Array32]:
-    """The base and up to `steps` halvings of it; ends at one pixel."""
+    """The base and up to `steps` halvings of it; ends at one pixel.
+
+    The first halvings are of the width alone: sky goes on as sky and ground as ground along their rows.
+    """
     levels = [base]
     while len(levels) <= steps and max(levels[-1].shape[:2]) > 1:
-        levels.append(np.asarray(cv2.pyrDown(levels[-1]), np.float32))
+        height, width = levels[-1].shape[:2]
+        rows_too = max(base.shape[1] // width, 1) >= 2**ROW_LEVELS or width == 1
+        size = (-(-width // 2), -(-height // 2) if rows_too else height)
+        smooth = cv2.GaussianBlur(levels[-1], (5, 5 if rows_too else 1), 1.0)
+        levels.append(np.asarray(cv2.resize(smooth, size, interpolation=cv2.INTER_AREA), np.float32))
     return levels
 
 
@@ -131,7 +139,7 @@ def _pushed(levels: list[Array32], background: tuple[float, float, float]) -> Ar
     for level in reversed(levels):
         height, width = level.shape[:2]
         if colour.shape[:2] != (height, width):
-            colour = np.asarray(cv2.pyrUp(np.ascontiguousarray(colour), dstsize=(width, height)), np.float32)
+            colour = np.asarray(cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
         weight = level[..., 3:]
         trust = 1 - np.maximum(1 - weight, 0) ** SATURATION
         mixed = trust * (level[..., :3] / np.maximum(weight, 1e-12)) + (1 - trust) * colour

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fill without any model: borrowed from other frames of the shot where they saw more, inpainted elsewhere.
+"""A fill without any model: what other frames saw, then a guessed backdrop, then classical inpainting.
 
 Good enough to judge a camera move and its holes in seconds; it invents no new things.
 """
+
+import dataclasses
 
 import cv2
 import numpy as np
@@ -11,28 +13,29 @@ from numpy.typing import NDArray
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
 from ex4d.errors import ShapeError
-from ex4d.generation.inpaint import far_side_depth, inpaint
-from ex4d.mesh import DWMesh, far_depth, watertight_mesh
+from ex4d.generation.background import Layer, backdrop, clean_plate, stands_still
+from ex4d.generation.inpaint import inpaint
+from ex4d.mesh import DWMesh, watertight_mesh
 from ex4d.progress import ProgressCallback, track
 from ex4d.raster import Render, rasteriser
 from ex4d.shot import Shot
 
-KEYFRAMES = 7  # frames of the shot to borrow from, evenly spread
-LOOKS = 4  # of these, how many each output frame looks through: from the nearest in time to the farthest
+MOMENTS = 13  # frames of the shot that the clean plate is made of, evenly spread
 BEHIND = 0.97  # a borrowed surface lies behind what hides it: at least this share of the occluder's depth
-NOT_IN_FRONT = 0.8  # and not before the background: at least this share of the depth at the hole's far side
 LIKENESS_SHARE = 1 / 16  # colours are compared around a hole within this share of the picture's longer side
 SLIVER_SHARE = 1 / 64  # of that side too: what is thinner is left to inpainting, for small islands sparkle
 LIKENESS = 24.0  # mean difference in grey levels above which a frame no longer shows the same place
 
 NOTICE = (
-    "The unseen parts are a preview fill, borrowed from other frames or smeared from around the hole. "
+    "The unseen parts are a preview fill: borrowed from other frames, mirrored or smeared from around the hole. "
     "No generative model was used."
 )
 
+Surface = tuple[DWMesh, NDArray[np.uint8]]  # and the picture on it
+
 
 class PreviewFill:
-    """Fills holes from other frames, then by push-pull inpainting, with the plate's own grain on top."""
+    """Fills holes from the shot's background, then by push-pull inpainting, with the plate's own grain on top."""
 
     name = "preview"
     label = "preview fill: no generative model"
@@ -57,16 +60,16 @@ class PreviewFill:
                 "Render the take again."
             )
         color, known, depth = conditioning.color.copy(), conditioning.mask.copy(), conditioning.depth.copy()
-        borrow = _Borrower(shot)
-        for n in track(range(count), "Looking through other frames", progress):
-            borrow(cameras, n, color[n], known[n], depth[n])
-        background = tuple(float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
-        filled = inpaint(color, known, depth, (background[0], background[1], background[2]), progress)
+        background = _Background(shot)
+        for n in track(range(count), "Looking behind things", progress):
+            background.fill(cameras, n, color[n], known[n], depth[n])
+        red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
+        filled = inpaint(color, known, depth, (red, green, blue), progress)
         strength = grain_strength(shot.frames)
         random = np.random.default_rng(seed)
         for n in range(count):
             grain = random.normal(0, strength, (height, width, 1)).astype(np.float32)
-            painted = ~known[n]
+            painted = ~conditioning.mask[n]
             filled[n][painted] = np.clip(np.rint(filled[n] + grain), 0, 255).astype(np.uint8)[painted]
         return filled
 
@@ -83,17 +86,22 @@ def grain_strength(frames: NDArray[np.uint8]) -> float:
     return min(4.0, float(np.percentile(detail, 33)) / (0.43 * 20**0.5))  # 0.43: that percentile of |normal|
 
 
-class _Borrower:
-    """Copies into a frame's holes what other frames of the shot saw there."""
+class _Background:
+    """Copies into a frame's holes what lies behind: seen at another time, or guessed."""
 
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
-        self.keys = np.unique(np.rint(np.linspace(0, len(shot.frames) - 1, KEYFRAMES)).astype(int))
-        self.far = far_depth(shot.depth[self.keys])
-        self.meshes: dict[int, DWMesh] = {}
         self.backend = rasteriser("auto")
+        moments = np.unique(np.rint(np.linspace(0, len(shot.frames) - 1, MOMENTS)).astype(int))
+        self.still = stands_still(shot.frames[moments])
+        self.plate: Surface | None = None
+        self.backdrop: Surface | None = None
+        self.source: int | None = None  # of the surfaces, when the plate's camera moves
+        if self.still:
+            plate = clean_plate(shot.frames[moments], shot.depth[moments], shot.intrinsics)
+            self.plate, self.backdrop = _surface(plate), _seamless(_surface(backdrop(plate)))
 
-    def __call__(
+    def fill(
         self,
         cameras: CameraPath,
         n: int,
@@ -102,44 +110,59 @@ class _Borrower:
         depth: NDArray[np.float32],
     ) -> None:
         """Fill holes of output frame n in place: color [h, w, 3], known [h, w], depth [h, w]."""
-        if known.all() or not known.any():
-            return
         source = round(float(cameras.source_frame[n]))
-        background = far_side_depth(known, depth)
+        if not self.still and source != self.source:
+            frame = Layer(self.shot.frames[source], self.shot.depth[source], self.shot.intrinsics)
+            self.backdrop, self.source = _seamless(_surface(backdrop(frame))), source
         occluder = np.where(np.isfinite(depth) & ~known, depth, 0)
-        for key in self._looks(source):
-            view = self._seen_from(key, cameras, n)
-            fits = ~known & view.mask & (view.depth > BEHIND * occluder) & (view.depth > NOT_IN_FRONT * background)
-            if not fits.any():
+        for surface in (self.plate, self.backdrop):
+            if surface is None or known.all() or not known.any():
                 continue
-            fits &= _difference(color, known, depth, view) < LIKENESS
+            mesh, texture = surface
+            pose, intrinsics = cameras.world_to_camera[n], cameras.intrinsics[n]
+            view = self.backend.render(mesh, texture, pose, intrinsics, cameras.width, cameras.height)
+            # The outermost pixels of a surface mix its colour with what lies behind it.
+            inner = cv2.erode(view.mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+            fits = ~known & inner
+            fits[fits] = (view.depth[fits] > BEHIND * occluder[fits]) | self._beyond_the_plate(
+                cameras, n, view.depth, fits
+            )
+            if surface is self.plate:  # it was seen at other times: is it still there?
+                fits &= _difference(color, known, depth, view) < LIKENESS
             fits &= _without_slivers(fits | known)
             color[fits], depth[fits], known[fits] = view.color[fits], view.depth[fits], True
-            if known.all():
-                return
 
-    def _looks(self, source: int) -> list[int]:
-        """Frames to look through: what moves slowly clears its background only in frames far away in time."""
-        others = sorted((int(key) for key in self.keys if key != source), key=lambda key: abs(key - source))
-        chosen = np.unique(np.rint(np.linspace(0, len(others) - 1, min(LOOKS, len(others)))).astype(int))
-        return [others[i] for i in chosen]
+    def _beyond_the_plate(
+        self, cameras: CameraPath, n: int, depth: NDArray[np.float32], where: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which of the chosen pixels show a place outside of the plate's picture, so that nothing there was ever seen.
 
-    def _seen_from(self, key: int, cameras: CameraPath, n: int) -> Render:
-        if key not in self.meshes:
-            self.meshes[key] = watertight_mesh(
-                self.shot.depth[key], self.shot.intrinsics, self.shot.convention, self.far
-            )
-        view = self.backend.render(
-            self.meshes[key],
-            self.shot.frames[key],
-            cameras.world_to_camera[n],
-            cameras.intrinsics[n],
-            cameras.width,
-            cameras.height,
-        )
-        # The outermost pixels of a surface mix its colour with what lies behind it.
-        inner = cv2.erode(view.mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
-        return Render(view.color, inner, view.depth)
+        Args:
+            depth: of output frame n. [h, w]
+            where: the chosen pixels. [h, w]
+
+        Returns:
+            One answer per chosen pixel.
+        """
+        rows, columns = np.nonzero(where)
+        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))])
+        seen = np.linalg.inv(cameras.intrinsics[n]) @ pixels * depth[where]
+        pose = cameras.world_to_camera[n]
+        x, y, z = self.shot.intrinsics @ (pose[:3, :3].T @ (seen - pose[:3, 3:]))
+        height, width = self.shot.depth.shape[1:]
+        outside = (x < 0) | (y < 0) | (x > width * z) | (y > height * z) | (z <= 0)
+        return np.asarray(outside, np.bool_)
+
+
+def _surface(layer: Layer) -> Surface:
+    return watertight_mesh(layer.depth, layer.intrinsics, "exact"), layer.color
+
+
+def _seamless(surface: Surface) -> Surface:
+    """Show all faces within the picture, also those at steps of depth: a guess may stretch but should not tear."""
+    mesh, texture = surface
+    inside = np.pad(np.ones_like(mesh.visible[1:-1, 1:-1]), ((1, 1), (1, 1), (0, 0)))
+    return dataclasses.replace(mesh, visible=inside, vertex_alpha=np.ones_like(mesh.vertex_alpha)), texture
 
 
 def _without_slivers(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
