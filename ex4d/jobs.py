@@ -5,6 +5,7 @@ A job names its kind and parameters and brings its input files by role; a role i
 Nothing but the files and parameters given decides the result.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def run_job(
         kind: `reconstruct` or `take`.
         params: see the function of that kind; unknown names are refused.
         inputs: the input files by role.
-        workdir: an empty folder for everything that the job writes.
+        workdir: a folder for everything that the job writes; `shot` in it must not exist.
         progress: receives every frame's report; may raise `Cancelled`.
 
     Returns:
@@ -65,8 +66,10 @@ def _reconstruct(
         frame_start=_integer(params, "frame_start", 0),
         frame_count=_integer(params, "frame_count", None),
     )
+    plate_path = _text(params, "plate_path", inputs["plate"].name)  # where the sender keeps the plate
     _refuse_rest(params)
     shot = reconstruct(inputs["plate"], options, progress)
+    shot = dataclasses.replace(shot, plate=dataclasses.replace(shot.plate, path=plate_path))
     folder = workdir / "shot"
     write_shot(folder, shot)
     arrays = display_arrays(shot.depth, shot.intrinsics, shot.convention, progress)

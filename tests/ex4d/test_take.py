@@ -123,9 +123,11 @@ def test_the_reference_convention_squeezes_the_plate_as_the_release_does(plate):
 
 def test_a_job_makes_the_files_that_its_kind_promises(plate, sideways, tmp_path):
     inputs = {"plate": plate, "depth": plate.with_name("depth.npz")}
+    params = {"depth": "file", "focal_px": FOCAL_PX, "plate_path": "/footage/plate.mkv"}
     (tmp_path / "a").mkdir()
-    made = run_job("reconstruct", {"depth": "file", "focal_px": FOCAL_PX}, inputs, tmp_path / "a", silent)
+    made = run_job("reconstruct", params, inputs, tmp_path / "a", silent)
     assert set(made) == {"shot.json", "plate.mkv", "depth.npz", "display.npz"}
+    assert json.loads(made["shot.json"].read_text(encoding="utf-8"))["plate"]["path"] == "/footage/plate.mkv"
     with np.load(made["display.npz"], allow_pickle=False) as display:
         assert display["depth"].shape == (COUNT, HEIGHT + 4, WIDTH + 4)
     write_camera_path(tmp_path / "camera.npz", sideways)
