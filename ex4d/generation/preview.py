@@ -24,7 +24,8 @@ MOMENTS = 13  # frames of the shot that the clean plate is made of, evenly sprea
 BEHIND = 0.97  # a borrowed surface lies behind what hides it: at least this share of the occluder's depth
 LIKENESS_SHARE = 1 / 16  # colours are compared around a hole within this share of the picture's longer side
 SLIVER_SHARE = 1 / 64  # of that side too: what is thinner is left to inpainting, for small islands sparkle
-LIKENESS = 24.0  # mean difference in grey levels above which a frame no longer shows the same place
+SAME_DEPTH = 0.03  # only surfaces as near to each other as this share of their depth are compared
+LIKENESS = 32.0  # mean difference in grey levels above which a frame no longer shows the same place
 
 NOTICE = (
     "The unseen parts are a preview fill: borrowed from other frames, mirrored or smeared from around the hole. "
@@ -179,7 +180,7 @@ def _difference(
     A plate whose camera moved, or a thing that has moved on, shows other colours at the same place.
     """
     both = known & view.mask
-    both[both] = np.abs(view.depth[both] - depth[both]) < 0.1 * depth[both]
+    both[both] = np.abs(view.depth[both] - depth[both]) < SAME_DEPTH * depth[both]
     error = np.abs(color.astype(np.float32) - view.color).mean(axis=2)
     side = max(3, int(max(known.shape) * LIKENESS_SHARE)) | 1
     share = cv2.blur(both.astype(np.float32), (side, side))
