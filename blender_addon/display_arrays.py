@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .cameras import grid_rays
-from .errors import ShotDataError
+from .errors import DAMAGED, ShotDataError
 
 STRIDES = {"FULL": 1, "HALF": 2, "QUARTER": 4}
 
@@ -90,20 +90,20 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         ShotDataError: no such file, or not what a reconstruction writes.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             u, v, depth, occluded = file["u"], file["v"], file["depth"], file["occluded"]
             intrinsics, (width, height) = file["intrinsics"], (int(side) for side in file["size"])
             texture_offset, has_skirt = float(file["texture_offset"]), str(file["convention"]) == "exact"
     except FileNotFoundError as error:
         raise ShotDataError(f"The shot's mesh {path} is gone. Reconstruct the shot again.") from error
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except DAMAGED as error:
         raise ShotDataError(f"The shot's mesh {path} cannot be read ({error}). Reconstruct the shot again.") from error
-    if depth.ndim != 3 or depth.shape[1:] != (len(v), len(u)) or len(occluded) != len(depth):
+    frames, bytes_per_frame = len(depth), -(-len(v) * len(u) // 8)
+    if depth.shape != (frames, len(v), len(u)) or occluded.shape != (frames, bytes_per_frame) or not frames:
         raise ShotDataError(
-            f"The shot's mesh {path} holds {list(depth.shape)} depths for {len(v)} rows and {len(u)} columns. "
-            "Reconstruct the shot again."
+            f"The shot's mesh {path} holds depth {list(depth.shape)} and occluded {list(occluded.shape)} for {len(v)} "
+            f"rows and {len(u)} columns. Reconstruct the shot again."
         )
-    frames = len(depth)
     bits = np.unpackbits(occluded, axis=1, count=len(v) * len(u)).astype(bool).reshape(depth.shape)
     rows, columns = kept_indices(len(v), stride), kept_indices(len(u), stride)
     u, v = u[columns], v[rows]

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong on Blender's side, in an artist's words."""
 
+import zipfile
+import zlib
+
+# What reading a damaged .json or .npz raises.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
 
 class ArtistError(Exception):
     """The message is one the artist can act on; operators report it as it is."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the scene to a reconstruct job, and from its files to the DW-Mesh in the scene."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import bpy
 from . import cameras, display_mesh, session, shots
 from .compat import fcurves_of
 from .display_arrays import STRIDES, DisplayArrays, read_display
-from .errors import CameraPathError, ShotDataError
+from .errors import DAMAGED, CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
 from .view import show_plate_in_solid_views
 
@@ -86,7 +85,10 @@ def show(scene, folder):
 
 def read_shot(folder, stride):
     """Runs in the background thread."""
-    record = json.loads((folder / "shot.json").read_text(encoding="utf-8"))
+    try:
+        record = shots.read_record(folder / "shot.json")
+    except DAMAGED as error:
+        raise ShotDataError(f"{folder} holds no shot ({error}). Reconstruct the shot again.") from error
     return ShotOnDisk(folder, record, read_display(folder / "display.npz", stride))
 
 

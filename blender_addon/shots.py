@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where a scene's shot lies on disk, and how to find a shot's scene again."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import bpy
 
 from .errors import ShotDataError
 
-SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz", "display.npz")
+# Newest schema of shot.json and take.json that this version understands.
+SCHEMA = 1
 
 
 def safe_name(text):
@@ -66,6 +68,21 @@ def shot_file(scene, role):
     if not path.is_file():
         raise ShotDataError(f"{path} is missing. Put it back, or reconstruct the shot again.")
     return path
+
+
+def read_record(path):
+    """Return the content of shot.json or take.json; for the background thread.
+
+    Raises:
+        ShotDataError: it was written by a newer EX-4D.
+        errors.DAMAGED: it cannot be read.
+    """
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["schema"] > SCHEMA:
+        raise ShotDataError(
+            f"{path} has schema {record['schema']}, this extension reads up to {SCHEMA}. Install a newer extension."
+        )
+    return record
 
 
 def scene_of(shot_id):

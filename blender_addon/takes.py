@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the scene's camera to a take job, and from its files to the sequencer."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import path_sampling, sequencer, session, shots
-from .errors import ShotDataError
+from .errors import DAMAGED, ShotDataError
 
 INPUT_ROLES = ("shot.json", "plate.mkv", "depth.npz")
 RESULT = "result.mkv"  # lossless, and every frame a key frame: exact colours and quick scrubbing
@@ -79,10 +78,10 @@ def load(shot_id, folder):
 def read_take(folder):
     """Runs in the background thread."""
     try:
-        record = json.loads((folder / "take.json").read_text(encoding="utf-8"))
-        with np.load(folder / "camera.npz", allow_pickle=False) as file:
+        record = shots.read_record(folder / "take.json")
+        with (folder / "camera.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             source_frame = file["source_frame"]
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise ShotDataError(f"{folder} holds no finished take ({error}). Render the take again.") from error
     if not (folder / RESULT).is_file():
         raise ShotDataError(f"{folder} holds no {RESULT}. Render the take again.")

@@ -153,6 +153,7 @@ def write_reconstruction(folder, display, plate_frames):
     np.savez(folder / "depth.npz", depth=display["depth"][:, 2:-2, 2:-2])
     write_avi(folder / "plate.mkv", plate_frames, (24, 1))
     record = {
+        "schema": 1,
         "depth": {"source": "preview relief: no depth model", "licence": "Apache-2.0", "commercial_use": True},
         "notices": ["Audio was ignored."],
     }
@@ -174,7 +175,12 @@ def fake(addon, shot_depth, plate_frames):
         assert kind == "take"
         with np.load(inputs["camera.npz"], allow_pickle=False) as camera:
             count = len(camera["source_frame"])
-        record = {"engine": "preview", "unseen": {"mean": 0.1, "worst": 0.25}, "notices": ["Filled, not generated."]}
+        record = {
+            "schema": 1,
+            "engine": "preview",
+            "unseen": {"mean": 0.1, "worst": 0.25},
+            "notices": ["Filled, not generated."],
+        }
         (output_folder / "take.json").write_text(json.dumps(record), encoding="utf-8")
         write_avi(output_folder / "result.mkv", plate_frames[:count] // 2, (24, 1))
         return {name: output_folder / name for name in ("take.json", "result.mkv", "camera.npz")}

@@ -155,10 +155,27 @@ def test_a_mesh_that_vanishes_while_it_is_built_is_built_again(addon, reconstruc
     assert sum(attribute.name.startswith("cut_") for attribute in mesh.attributes) == FRAMES
 
 
-def test_a_damaged_mesh_file_is_refused_with_what_to_do(addon, tmp_path):
+def test_a_damaged_mesh_file_is_refused_with_what_to_do(addon, tmp_path, shot_depth):
     path = tmp_path / "display.npz"
-    path.write_bytes(b"no zip")
-    with pytest.raises(addon.errors.ShotDataError, match="Reconstruct the shot again"):
-        addon.display_arrays.read_display(path, 1)
+    whole = exact_display(shot_depth, FOCAL_PX)
+    np.savez(path, **whole)
+    truncated = path.read_bytes()[:-300]
+    for content in (b"no zip", b"", truncated):
+        path.write_bytes(content)
+        with pytest.raises(addon.errors.ShotDataError, match="Reconstruct the shot again"):
+            addon.display_arrays.read_display(path, 1)
+    for name in ("depth", "occluded", "u"):
+        np.savez(path, **(whole | {name: whole[name][:2]}))
+        with pytest.raises(addon.errors.ShotDataError, match="Reconstruct the shot again"):
+            addon.display_arrays.read_display(path, 1)
     with pytest.raises(addon.errors.ShotDataError, match="is gone"):
         addon.display_arrays.read_display(tmp_path / "none.npz", 1)
+
+
+def test_a_shot_of_a_newer_version_is_refused_with_what_to_do(addon, reconstructed):
+    path = addon.shots.shot_file(bpy.context.scene, "shot.json")
+    for content, said in (('{"schema": 2}', "Install a newer extension"), ("{", "Reconstruct the shot again")):
+        path.write_text(content, encoding="utf-8")
+        bpy.ops.ex4d.show_mesh()
+        assert addon.session.wait(10)
+        assert said in addon.session.current.error

@@ -2,10 +2,12 @@
 """Importing a plate."""
 
 import bpy
+import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from conftest import FRAMES, HEIGHT, WIDTH
 from mathutils import Vector
+from movies import write_avi
 
 
 def test_the_scene_takes_the_plates_size_rate_and_range(imported, scene):
@@ -59,6 +61,26 @@ def test_frame_rates_become_blenders_own(addon, fps, expected):
 def test_an_odd_frame_rate_is_kept(addon):
     whole, base = addon.plate.scene_rate(12.5)
     assert abs(whole / base - 12.5) < 1e-6
+
+
+@pytest.mark.parametrize(("width", "height"), [(7, 13), (31, 9), (1, 1)])
+def test_odd_and_portrait_plates_fill_the_picture(addon, saved, scene, tmp_path, width, height):
+    path = write_avi(tmp_path / "odd.avi", np.full((2, height, width, 3), 90, dtype=np.uint8), (25, 1))
+    bpy.ops.ex4d.import_plate(filepath=str(path))
+    state = scene.ex4d
+    assert (state.plate_width, state.plate_height, state.plate_frames) == (width, height, 2)
+    graph = bpy.context.evaluated_depsgraph_get()
+    graph.update()
+    plane = state.plate_plane.evaluated_get(graph)
+    seen = [world_to_camera_view(scene, scene.camera, plane.matrix_world @ vertex.co) for vertex in plane.data.vertices]
+    for found, (x, y) in zip(seen, ((0, 0), (1, 0), (1, 1), (0, 1)), strict=True):
+        assert abs(found.x - x) + abs(found.y - y) < 1e-5
+
+
+def test_a_plate_of_one_frame_is_a_plate(addon, saved, scene, tmp_path):
+    path = write_avi(tmp_path / "one.avi", np.zeros((1, 8, 8, 3), dtype=np.uint8), (24, 1))
+    bpy.ops.ex4d.import_plate(filepath=str(path))
+    assert (scene.frame_start, scene.frame_end, scene.ex4d.plate_frames) == (1, 1, 1)
 
 
 def test_a_missing_file_is_refused(addon, tmp_path):
