@@ -26,6 +26,9 @@ ROUNDING_PX = 1e-7  # covers rounding of the edge functions, so that neighbours 
 MAX_THREADS = 8
 BANDS_PER_THREAD = 4
 
+Weights = tuple[float, float, float, float, float]
+Corner = tuple[float, float, float]  # x and y in pixels and 1 / z; 1 / z is 0 before the near plane
+
 
 class CpuRasteriser:
     """See the module. `threads`: None for all cores, up to 8."""
@@ -51,7 +54,8 @@ class CpuRasteriser:
         rows, columns = mesh.depth.shape
         ray_x, ray_y = mesh.rays
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
-        depth, texels = np.ascontiguousarray(mesh.depth), texture.ravel()
+        depth = np.ascontiguousarray(mesh.depth)
+        texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
         visible, exact = np.ascontiguousarray(mesh.visible), mesh.convention == "exact"
         color = np.empty((height, width, 3), dtype=np.uint8)
         mask = np.empty((height, width), dtype=np.bool_)
@@ -117,6 +121,12 @@ def _project(
 
 
 @compiled
+def _vertex(screen: Array, j: int, i: int) -> Corner:
+    """A vertex in double precision. screen: float32 [H, W, 3]"""
+    return np.float64(screen[j, i, 0]), np.float64(screen[j, i, 1]), np.float64(screen[j, i, 2])
+
+
+@compiled
 def _lower(a: float, b: float) -> float:
     """min for numbers that are never NaN: one instruction."""
     return a if a < b else b
@@ -166,15 +176,9 @@ def _keep_nearest(
 
 @compiled
 def _draw_triangle(
-    x0: float,
-    y0: float,
-    q0: float,
-    x1: float,
-    y1: float,
-    q1: float,
-    x2: float,
-    y2: float,
-    q2: float,
+    corner0: Corner,
+    corner1: Corner,
+    corner2: Corner,
     shows: bool,
     exact: bool,
     face: int,
@@ -183,7 +187,8 @@ def _draw_triangle(
     nearest: Array,
     faces: Array,
 ) -> None:
-    """Draw one face of any size into rows begin..end. Corners: pixels and inverse depth."""
+    """Draw one face of any size into rows begin..end."""
+    (x0, y0, q0), (x1, y1, q1), (x2, y2, q2) = corner0, corner1, corner2
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     if area == 0 or not np.isfinite(area):
         return
@@ -279,13 +284,13 @@ def _draw_face(
     rows, columns = depth.shape
     j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
     jj, ii = (j0, j1, j2), (i0, i1, i2)
-    corners = np.empty((4, 3))
+    corners = [(0.0, 0.0, 0.0)] * 4  # a triangle less one corner has four
     count = 0
     for k in range(3):
         j, i, next_j, next_i = jj[k], ii[k], jj[(k + 1) % 3], ii[(k + 1) % 3]
         inside, next_inside = screen[j, i, 2] > 0, screen[next_j, next_i, 2] > 0
         if inside:
-            corners[count, 0], corners[count, 1], corners[count, 2] = screen[j, i, 0], screen[j, i, 1], screen[j, i, 2]
+            corners[count] = _vertex(screen, j, i)
             count += 1
         if inside != next_inside:
             if not inside:  # always from the inside outwards, so that both faces of an edge cut it at the same place
@@ -293,15 +298,74 @@ def _draw_face(
             x0, y0, z0 = _homogeneous(ray_x, ray_y, depth, matrix, j, i)
             x1, y1, z1 = _homogeneous(ray_x, ray_y, depth, matrix, next_j, next_i)
             t = (z0 - NEAR_DEPTH) / (z0 - z1)
-            corners[count, 0] = (x0 + t * (x1 - x0)) / NEAR_DEPTH
-            corners[count, 1] = (y0 + t * (y1 - y0)) / NEAR_DEPTH
-            corners[count, 2] = 1.0 / NEAR_DEPTH
+            x, y = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
+            corners[count] = (x / NEAR_DEPTH, y / NEAR_DEPTH, 1.0 / NEAR_DEPTH)
             count += 1
     for k in range(1, count - 1):
-        p, q, r = corners[0], corners[k], corners[k + 1]
-        _draw_triangle(
-            p[0], p[1], p[2], q[0], q[1], q[2], r[0], r[1], r[2], shows, exact, face, begin, end, nearest, faces
-        )
+        first, second, third = corners[0], corners[k], corners[k + 1]
+        _draw_triangle(first, second, third, shows, exact, face, begin, end, nearest, faces)
+
+
+@compiled
+def _draw_small_cell(
+    a: Corner,
+    b: Corner,
+    c: Corner,
+    e: Corner,
+    shows0: bool,
+    shows1: bool,
+    exact: bool,
+    face: int,
+    row_first: int,
+    row_last: int,
+    first: int,
+    last: int,
+    nearest: Array,
+    faces: Array,
+) -> None:
+    """Draw both faces of a cell by testing every sample in the given rows and columns.
+
+    The rules are those of `_draw_triangle`; the faces share the edge from c to b.
+    """
+    (ax, ay, qa), (bx, by, qb), (cx, cy, qc), (ex, ey, qe) = a, b, c, e
+    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
+    # Edges, all measured from c or b: cb (shared), ca, ab, be, ec.
+    cb_x, cb_y, ca_x, ca_y, ab_x, ab_y = bx - cx, by - cy, ax - cx, ay - cy, bx - ax, by - ay
+    be_x, be_y, ec_x, ec_y = ex - bx, ey - by, cx - ex, cy - ey
+    area0, area1 = ca_x * cb_y - ca_y * cb_x, cb_x * (ey - cy) - cb_y * (ex - cx)
+    sign0, sign1 = (1.0 if area0 > 0 else -1.0), (1.0 if area1 > 0 else -1.0)
+    plate0 = exact and shows0 and area0 > 0
+    plate1 = exact and shows1 and area1 > 0
+    slack0, slack1 = (SLACK_PX if plate0 else ROUNDING_PX), (SLACK_PX if plate1 else ROUNDING_PX)
+    cb_span = abs(cb_x) + abs(cb_y)
+    ca_slack, ab_slack = -slack0 * (abs(ca_x) + abs(ca_y)), -slack0 * (abs(ab_x) + abs(ab_y))
+    be_slack, ec_slack = -slack1 * (abs(be_x) + abs(be_y)), -slack1 * (abs(ec_x) + abs(ec_y))
+    slope0, slope1 = 0.0, 0.0
+    if exact and not plate0 and area0 != 0:
+        dx = qc * ab_y - qa * cb_y + qb * ca_y
+        dy = qc * ab_x - qa * cb_x + qb * ca_x
+        slope0 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area0) + 1e-30
+    if exact and not plate1 and area1 != 0:
+        dx = qc * be_y + qb * ec_y + qe * cb_y
+        dy = qc * be_x + qb * ec_x + qe * cb_x
+        slope1 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area1) + 1e-30
+    for y in range(row_first, row_last + 1):
+        py = y + 0.5
+        for x in range(first, last + 1):
+            px = x + 0.5
+            shared = cb_x * (py - cy) - cb_y * (px - cx)  # above 0: on e's side, below 0: on a's
+            wa = -sign0 * shared
+            if wa >= -slack0 * cb_span:
+                wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
+                wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
+                if (wb >= ca_slack) & (wc >= ab_slack):
+                    _keep_nearest(wa, wb, wc, qa, qb, qc, slope0, far_limit, face, y, x, nearest, faces)
+            we = sign1 * shared
+            if we >= -slack1 * cb_span:
+                wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
+                wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
+                if (wc >= be_slack) & (wb >= ec_slack):
+                    _keep_nearest(we, wb, wc, qe, qb, qc, slope1, far_limit, face + 1, y, x, nearest, faces)
 
 
 @compiled
@@ -324,7 +388,6 @@ def _draw_band(
     width = nearest.shape[1]
     nearest[begin:end] = 0.0
     faces[begin:end] = -1
-    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
     reach = SLACK_PX if exact else ROUNDING_PX
     for j in range(rows - 1):
         for s in range(spans.shape[1]):
@@ -332,116 +395,48 @@ def _draw_band(
                 continue
             if max(spans[j, s, 1], spans[j + 1, s, 1]) + reach < begin + 0.5:
                 continue
-            i = s * SEGMENT
-            bx, by, qb = np.float64(screen[j, i, 0]), np.float64(screen[j, i, 1]), np.float64(screen[j, i, 2])
-            ex, ey, qe = (
-                np.float64(screen[j + 1, i, 0]),
-                np.float64(screen[j + 1, i, 1]),
-                np.float64(screen[j + 1, i, 2]),
-            )
+            b, e = _vertex(screen, j, s * SEGMENT), _vertex(screen, j + 1, s * SEGMENT)
             for i in range(s * SEGMENT, min(columns - 1, (s + 1) * SEGMENT)):
-                ax, ay, qa, cx, cy, qc = bx, by, qb, ex, ey, qe
-                bx, by, qb = (
-                    np.float64(screen[j, i + 1, 0]),
-                    np.float64(screen[j, i + 1, 1]),
-                    np.float64(screen[j, i + 1, 2]),
-                )
-                ex, ey, qe = (
-                    np.float64(screen[j + 1, i + 1, 0]),
-                    np.float64(screen[j + 1, i + 1, 1]),
-                    np.float64(screen[j + 1, i + 1, 2]),
-                )
+                a, c = b, e
+                b, e = _vertex(screen, j, i + 1), _vertex(screen, j + 1, i + 1)
                 face = _face_code(j, i, 0)
-                if qa == 0 or qb == 0 or qc == 0 or qe == 0:
-                    if qa > 0 or qb > 0 or qc > 0 or qe > 0:
-                        for k in range(2):
-                            shows = visible[j, i, k]
-                            _draw_face(
-                                ray_x, ray_y, depth, matrix, screen, shows, exact, face + k, begin, end, nearest, faces
-                            )
+                show0, show1 = visible[j, i, 0], visible[j, i, 1]
+                if a[2] == 0 or b[2] == 0 or c[2] == 0 or e[2] == 0:
+                    if a[2] > 0 or b[2] > 0 or c[2] > 0 or e[2] > 0:
+                        _draw_face(ray_x, ray_y, depth, matrix, screen, show0, exact, face, begin, end, nearest, faces)
+                        _draw_face(
+                            ray_x, ray_y, depth, matrix, screen, show1, exact, face + 1, begin, end, nearest, faces
+                        )
                     continue
-                low, high = (
-                    _lower(_lower(ay, by), _lower(cy, ey)) - 0.5 - reach,
-                    _higher(_higher(ay, by), _higher(cy, ey)) - 0.5 + reach,
-                )
+                low = _lower(_lower(a[1], b[1]), _lower(c[1], e[1])) - 0.5 - reach
+                high = _higher(_higher(a[1], b[1]), _higher(c[1], e[1])) - 0.5 + reach
                 if not (low <= end - 1 and high >= begin):
                     continue
-                left, right = (
-                    _lower(_lower(ax, bx), _lower(cx, ex)) - 0.5 - reach,
-                    _higher(_higher(ax, bx), _higher(cx, ex)) - 0.5 + reach,
-                )
+                left = _lower(_lower(a[0], b[0]), _lower(c[0], e[0])) - 0.5 - reach
+                right = _higher(_higher(a[0], b[0]), _higher(c[0], e[0])) - 0.5 + reach
                 if not (left <= width - 1 and right >= 0):
                     continue
                 if right - left > SMALL_PX or high - low > SMALL_PX:
-                    shows = visible[j, i, 0]
-                    _draw_triangle(cx, cy, qc, ax, ay, qa, bx, by, qb, shows, exact, face, begin, end, nearest, faces)
-                    shows = visible[j, i, 1]
-                    _draw_triangle(
-                        cx, cy, qc, bx, by, qb, ex, ey, qe, shows, exact, face + 1, begin, end, nearest, faces
-                    )
+                    _draw_triangle(c, a, b, show0, exact, face, begin, end, nearest, faces)
+                    _draw_triangle(c, b, e, show1, exact, face + 1, begin, end, nearest, faces)
                     continue
                 row_first, row_last = int(np.ceil(_higher(low, float(begin)))), int(np.floor(_lower(high, end - 1.0)))
                 first, last = int(np.ceil(_higher(left, 0.0))), int(np.floor(_lower(right, width - 1.0)))
-                # Edges, all measured from c or b: cb (shared), ca, ab, be, ec.
-                cb_x, cb_y, ca_x, ca_y, ab_x, ab_y = bx - cx, by - cy, ax - cx, ay - cy, bx - ax, by - ay
-                be_x, be_y, ec_x, ec_y = ex - bx, ey - by, cx - ex, cy - ey
-                area0, area1 = ca_x * cb_y - ca_y * cb_x, cb_x * (ey - cy) - cb_y * (ex - cx)
-                sign0, sign1 = (1.0 if area0 > 0 else -1.0), (1.0 if area1 > 0 else -1.0)
-                plate0 = exact and visible[j, i, 0] and area0 > 0
-                plate1 = exact and visible[j, i, 1] and area1 > 0
-                slack0, slack1 = (SLACK_PX if plate0 else ROUNDING_PX), (SLACK_PX if plate1 else ROUNDING_PX)
-                cb_span = abs(cb_x) + abs(cb_y)
-                ca_slack, ab_slack = -slack0 * (abs(ca_x) + abs(ca_y)), -slack0 * (abs(ab_x) + abs(ab_y))
-                be_slack, ec_slack = -slack1 * (abs(be_x) + abs(be_y)), -slack1 * (abs(ec_x) + abs(ec_y))
-                slope0, slope1 = 0.0, 0.0
-                if exact and not plate0 and area0 != 0:
-                    dx = qc * ab_y - qa * cb_y + qb * ca_y
-                    dy = qc * ab_x - qa * cb_x + qb * ca_x
-                    slope0 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area0) + 1e-30
-                if exact and not plate1 and area1 != 0:
-                    dx = qc * be_y + qb * ec_y + qe * cb_y
-                    dy = qc * be_x + qb * ec_x + qe * cb_x
-                    slope1 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area1) + 1e-30
-                for y in range(row_first, row_last + 1):
-                    py = y + 0.5
-                    for x in range(first, last + 1):
-                        px = x + 0.5
-                        shared = cb_x * (py - cy) - cb_y * (px - cx)  # above 0: on e's side, below 0: on a's
-                        wa = -sign0 * shared
-                        if wa >= -slack0 * cb_span:
-                            wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
-                            wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
-                            if (wb >= ca_slack) & (wc >= ab_slack):
-                                _keep_nearest(wa, wb, wc, qa, qb, qc, slope0, far_limit, face, y, x, nearest, faces)
-                        we = sign1 * shared
-                        if we >= -slack1 * cb_span:
-                            wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
-                            wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
-                            if (wc >= be_slack) & (wb >= ec_slack):
-                                _keep_nearest(we, wb, wc, qe, qb, qc, slope1, far_limit, face + 1, y, x, nearest, faces)
+                _draw_small_cell(
+                    a, b, c, e, show0, show1, exact, face, row_first, row_last, first, last, nearest, faces
+                )
     for k in range(2):
         face = _face_code(rows - 1, 0, k)
         _draw_face(ray_x, ray_y, depth, matrix, screen, False, exact, face, begin, end, nearest, faces)
 
 
 @compiled
-def _weights(
-    x0: float,
-    y0: float,
-    q0: float,
-    x1: float,
-    y1: float,
-    q1: float,
-    x2: float,
-    y2: float,
-    q2: float,
-    x: float,
-    y: float,
-) -> tuple[float, float, float, float, float]:
+def _weights(corner0: Corner, corner1: Corner, corner2: Corner, x: float, y: float) -> Weights:
     """Perspective-correct weights of a face's corners at the sample (x, y), its z-depth, and twice its area in pixels.
 
-    Corners: pixels and inverse depth. The area is above 0 when the face shows its front.
+    The area is above 0 when the face shows its front.
     """
+    (x0, y0, q0), (x1, y1, q1), (x2, y2, q2) = corner0, corner1, corner2
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     sign = 1.0 if area > 0 else -1.0
     w0 = max(0.0, sign * ((x2 - x1) * (y - y1) - (y2 - y1) * (x - x1)))
@@ -456,9 +451,7 @@ def _weights(
 
 
 @compiled
-def _weights_across_near(
-    a: tuple[float, float, float], b: tuple[float, float, float], c: tuple[float, float, float], px: float, py: float
-) -> tuple[float, float, float, float, float]:
+def _weights_across_near(a: Corner, b: Corner, c: Corner, px: float, py: float) -> Weights:
     """The same for corners (x z, y z, z) on both sides of the near plane: solve z (px, py, 1) = sum of w_k corner_k."""
     bc_x, bc_y, bc_z = b[1] * c[2] - b[2] * c[1], b[2] * c[0] - b[0] * c[2], b[0] * c[1] - b[1] * c[0]
     ca_x, ca_y, ca_z = c[1] * a[2] - c[2] * a[1], c[2] * a[0] - c[0] * a[2], c[0] * a[1] - c[1] * a[0]
@@ -510,12 +503,9 @@ def _shade_band(
             if face < 0:
                 continue
             j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
-            q0, q1, q2 = np.float64(screen[j0, i0, 2]), np.float64(screen[j1, i1, 2]), np.float64(screen[j2, i2, 2])
-            if q0 > 0 and q1 > 0 and q2 > 0:
-                x0, y0 = np.float64(screen[j0, i0, 0]), np.float64(screen[j0, i0, 1])
-                x1, y1 = np.float64(screen[j1, i1, 0]), np.float64(screen[j1, i1, 1])
-                x2, y2 = np.float64(screen[j2, i2, 0]), np.float64(screen[j2, i2, 1])
-                w0, w1, w2, z, area = _weights(x0, y0, q0, x1, y1, q1, x2, y2, q2, px, py)
+            one, two, three = _vertex(screen, j0, i0), _vertex(screen, j1, i1), _vertex(screen, j2, i2)
+            if one[2] > 0 and two[2] > 0 and three[2] > 0:
+                w0, w1, w2, z, area = _weights(one, two, three, px, py)
             else:
                 w0, w1, w2, z, area = _weights_across_near(
                     _homogeneous(ray_x, ray_y, depth, matrix, j0, i0),
