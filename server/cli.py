@@ -15,8 +15,8 @@ from typing import Any
 from ex4d.errors import Ex4dError
 from shared_protocol.client import Client
 from shared_protocol.connection import home_folder, read_connection
-from shared_protocol.errors import BadConnectionFile, LinkError, NotRunning, WrongServerKey
-from shared_protocol.launch import NO_WINDOW
+from shared_protocol.errors import BadConnectionFile, LinkError, NotRunning, ServerLost, WrongServerKey
+from shared_protocol.launch import COMMAND_FILE, NO_WINDOW
 from shared_protocol.messages import ServerState
 
 from .executor import PACKAGES
@@ -50,6 +50,7 @@ def start(arguments: argparse.Namespace) -> int:
     try:
         check_curve()
         home.create()
+        (home.folder / COMMAND_FILE).write_text(json.dumps([sys.executable, "-P", "-m", "ex4d"]), encoding="utf-8")
     except (Ex4dError, OSError) as error:
         return _complain(arguments, error)
     found = _ask_quietly()
@@ -84,7 +85,8 @@ def stop(arguments: argparse.Namespace) -> int:
     try:
         with Client(read_connection()) as client:
             client.hello(ANSWER_TIMEOUT_S)
-            client.stop_server()
+            with contextlib.suppress(ServerLost):  # it may be gone before its answer has left
+                client.stop_server()
     except (NotRunning, WrongServerKey):
         home.connection_file.unlink(missing_ok=True)  # left by a server that was killed
         return _say(arguments, {"running": False}, "No server is running")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting the server from a process that must not wait for it."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -8,10 +9,21 @@ import threading
 import time
 from collections.abc import Sequence
 
+from .connection import home_folder
 from .errors import ServerStartFailed, Stopped
 
 START_TIMEOUT_S = 60.0  # a first start on a cold disk; `server start` itself gives up after 30 s
+COMMAND_FILE = "command.json"  # in the state folder: so that Blender can start a server that nobody told it about
 NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0
+
+
+def recorded_command() -> list[str] | None:
+    """The words that run ex4d, as the last `server start` of this user left them; None when there was none."""
+    try:
+        words = json.loads((home_folder() / COMMAND_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return words if isinstance(words, list) and words and all(isinstance(word, str) for word in words) else None
 
 
 def start_server(server_command: Sequence[str], stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from conftest import HERE, PATIENCE_S, is_gone, until
 from ex4d.errors import MachineError
 from server.runtime import check_curve
 from shared_protocol.connection import read_connection
+from shared_protocol.launch import recorded_command
 
 COMMAND = [sys.executable, str(HERE / "ex4d_command.py"), "server"]
 
@@ -27,6 +28,7 @@ def test_start_twice_look_and_stop(home):
     first = json.loads(started.stdout)
     assert first["word"] == "started"
     assert psutil.pid_exists(first["pid"])
+    assert subprocess.run([*recorded_command(), "server", "status"], check=False).returncode == 0
     again = json.loads(run("start", "--json").stdout)
     assert (again["word"], again["pid"]) == ("already running", first["pid"])
     status = run("status")
@@ -68,3 +70,11 @@ def test_without_encryption_the_server_refuses(monkeypatch):
     monkeypatch.setattr("zmq.has", lambda capability: False)
     with pytest.raises(MachineError, match="CURVE"):
         check_curve()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '"ex4d"'])
+def test_a_damaged_record_of_the_server_command_counts_as_none(home, text):
+    assert recorded_command() is None
+    home.mkdir(exist_ok=True)
+    (home / "command.json").write_text(text)
+    assert recorded_command() is None
