@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,16 @@ BANDS_PER_THREAD = 4
 
 Weights = tuple[float, float, float, float, float]
 Corner = tuple[float, float, float]  # x and y in pixels and 1 / z; 1 / z is 0 before the near plane
+
+
+class Grid(NamedTuple):
+    """The mesh before one camera."""
+
+    ray_x: Array  # float64 [W'], x / z of each column
+    ray_y: Array  # float64 [H'], y / z of each row
+    depth: Array  # float32 [H', W'], in the source camera's frame
+    matrix: Array  # float64 [3, 4], from a point of the source camera's frame to (x z, y z, z), x and y in pixels
+    screen: Array  # float32 [H', W', 3], each vertex as a `Corner`
 
 
 class CpuRasteriser:
@@ -52,7 +63,6 @@ class CpuRasteriser:
     ) -> Render:
         check_render_input(mesh, texture, world_to_camera, intrinsics, width, height)
         rows, columns = mesh.depth.shape
-        ray_x, ray_y = mesh.rays
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
         depth = np.ascontiguousarray(mesh.depth)
         texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
@@ -67,14 +77,15 @@ class CpuRasteriser:
             nearest = self._buffer("nearest", (height, width), np.float32)
             faces = self._buffer("faces", (height, width), np.int32)
 
+            grid = Grid(*mesh.rays, depth, matrix, screen)
+
             def project(begin: int, end: int) -> None:
-                _project(ray_x, ray_y, depth, matrix, begin, end, screen, spans)
+                _project(grid, begin, end, spans)
 
             def draw(begin: int, end: int) -> None:
-                grid = (ray_x, ray_y, depth, matrix, screen)
-                _draw_band(*grid, spans, visible, exact, begin, end, nearest, faces)
+                _draw_band(grid, spans, visible, exact, begin, end, nearest, faces)
                 plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
-                _shade_band(*grid, visible, exact, begin, end, faces, *plate, size[0], size[1], color, mask, out_depth)
+                _shade_band(grid, visible, exact, begin, end, faces, *plate, size[0], size[1], color, mask, out_depth)
 
             self._in_bands(project, rows)
             self._in_bands(draw, height)
@@ -91,13 +102,12 @@ def _available_cores() -> int:
 
 
 @compiled
-def _project(
-    ray_x: Array, ray_y: Array, depth: Array, matrix: Array, begin: int, end: int, screen: Array, spans: Array
-) -> None:
-    """Fill rows begin..end of screen [H, W, 3] with (x, y, 1 / z), 1 / z = 0 before the near plane, and of spans.
+def _project(grid: Grid, begin: int, end: int, spans: Array) -> None:
+    """Fill rows begin..end of the grid's screen and of spans.
 
     spans [H, S, 2]: lowest and highest y of each segment's vertices; infinite when one lies before the near plane.
     """
+    ray_x, ray_y, depth, matrix, screen = grid
     columns = depth.shape[1]
     for j in range(begin, end):
         x0, x1 = matrix[0, 1] * ray_y[j] + matrix[0, 2], matrix[0, 0]
@@ -232,10 +242,11 @@ def _draw_triangle(
 
 
 @compiled
-def _homogeneous(ray_x: Array, ray_y: Array, depth: Array, matrix: Array, j: int, i: int) -> tuple[float, float, float]:
+def _homogeneous(grid: Grid, j: int, i: int) -> tuple[float, float, float]:
     """(x z, y z, z) of a vertex, also before the near plane."""
-    d = np.float64(depth[j, i])
-    x, y = d * ray_x[i], d * ray_y[j]
+    matrix = grid.matrix
+    d = np.float64(grid.depth[j, i])
+    x, y = d * grid.ray_x[i], d * grid.ray_y[j]
     return (
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * d + matrix[0, 3],
         matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * d + matrix[1, 3],
@@ -267,11 +278,7 @@ def _corners(face: int, rows: int, columns: int) -> tuple[int, int, int, int, in
 
 @compiled
 def _draw_face(
-    ray_x: Array,
-    ray_y: Array,
-    depth: Array,
-    matrix: Array,
-    screen: Array,
+    grid: Grid,
     shows: bool,
     exact: bool,
     face: int,
@@ -281,7 +288,8 @@ def _draw_face(
     faces: Array,
 ) -> None:
     """Draw a face of any size, clipped at the near plane."""
-    rows, columns = depth.shape
+    screen = grid.screen
+    rows, columns = grid.depth.shape
     j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
     jj, ii = (j0, j1, j2), (i0, i1, i2)
     corners = [(0.0, 0.0, 0.0)] * 4  # a triangle less one corner has four
@@ -295,8 +303,8 @@ def _draw_face(
         if inside != next_inside:
             if not inside:  # always from the inside outwards, so that both faces of an edge cut it at the same place
                 j, i, next_j, next_i = next_j, next_i, j, i
-            x0, y0, z0 = _homogeneous(ray_x, ray_y, depth, matrix, j, i)
-            x1, y1, z1 = _homogeneous(ray_x, ray_y, depth, matrix, next_j, next_i)
+            x0, y0, z0 = _homogeneous(grid, j, i)
+            x1, y1, z1 = _homogeneous(grid, next_j, next_i)
             t = (z0 - NEAR_DEPTH) / (z0 - z1)
             x, y = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
             corners[count] = (x / NEAR_DEPTH, y / NEAR_DEPTH, 1.0 / NEAR_DEPTH)
@@ -370,11 +378,7 @@ def _draw_small_cell(
 
 @compiled
 def _draw_band(
-    ray_x: Array,
-    ray_y: Array,
-    depth: Array,
-    matrix: Array,
-    screen: Array,
+    grid: Grid,
     spans: Array,
     visible: Array,
     exact: bool,
@@ -384,7 +388,8 @@ def _draw_band(
     faces: Array,
 ) -> None:
     """Fill output rows begin..end of nearest (inverse depth, 0 for nothing) and faces (-1 for nothing)."""
-    rows, columns = depth.shape
+    screen = grid.screen
+    rows, columns = grid.depth.shape
     width = nearest.shape[1]
     nearest[begin:end] = 0.0
     faces[begin:end] = -1
@@ -403,10 +408,8 @@ def _draw_band(
                 show0, show1 = visible[j, i, 0], visible[j, i, 1]
                 if a[2] == 0 or b[2] == 0 or c[2] == 0 or e[2] == 0:
                     if a[2] > 0 or b[2] > 0 or c[2] > 0 or e[2] > 0:
-                        _draw_face(ray_x, ray_y, depth, matrix, screen, show0, exact, face, begin, end, nearest, faces)
-                        _draw_face(
-                            ray_x, ray_y, depth, matrix, screen, show1, exact, face + 1, begin, end, nearest, faces
-                        )
+                        _draw_face(grid, show0, exact, face, begin, end, nearest, faces)
+                        _draw_face(grid, show1, exact, face + 1, begin, end, nearest, faces)
                     continue
                 low = _lower(_lower(a[1], b[1]), _lower(c[1], e[1])) - 0.5 - reach
                 high = _higher(_higher(a[1], b[1]), _higher(c[1], e[1])) - 0.5 + reach
@@ -427,7 +430,7 @@ def _draw_band(
                 )
     for k in range(2):
         face = _face_code(rows - 1, 0, k)
-        _draw_face(ray_x, ray_y, depth, matrix, screen, False, exact, face, begin, end, nearest, faces)
+        _draw_face(grid, False, exact, face, begin, end, nearest, faces)
 
 
 @compiled
@@ -470,11 +473,7 @@ def _weights_across_near(a: Corner, b: Corner, c: Corner, px: float, py: float) 
 
 @compiled
 def _shade_band(
-    ray_x: Array,
-    ray_y: Array,
-    depth: Array,
-    matrix: Array,
-    screen: Array,
+    grid: Grid,
     visible: Array,
     exact: bool,
     begin: int,
@@ -491,7 +490,8 @@ def _shade_band(
     out_depth: Array,
 ) -> None:
     """Turn the nearest face of each pixel of rows begin..end into colour, mask and depth."""
-    rows, columns = depth.shape
+    screen = grid.screen
+    rows, columns = grid.depth.shape
     for y in range(begin, end):
         py = y + 0.5
         for x in range(faces.shape[1]):
@@ -508,9 +508,9 @@ def _shade_band(
                 w0, w1, w2, z, area = _weights(one, two, three, px, py)
             else:
                 w0, w1, w2, z, area = _weights_across_near(
-                    _homogeneous(ray_x, ray_y, depth, matrix, j0, i0),
-                    _homogeneous(ray_x, ray_y, depth, matrix, j1, i1),
-                    _homogeneous(ray_x, ray_y, depth, matrix, j2, i2),
+                    _homogeneous(grid, j0, i0),
+                    _homogeneous(grid, j1, i1),
+                    _homogeneous(grid, j2, i2),
                     px,
                     py,
                 )
