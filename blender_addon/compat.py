@@ -43,3 +43,10 @@ def strip_range(strip):
     if hasattr(strip, "left_handle"):
         return int(strip.left_handle), int(strip.duration)
     return int(strip.frame_final_start), int(strip.frame_final_duration)
+
+
+def modifier_input(modifier, identifier):
+    """Return (owner, property name) of a geometry-nodes modifier's input, as layouts and setattr take them."""
+    if hasattr(modifier, "properties"):  # 5.2 and later
+        return getattr(modifier.properties.inputs, identifier), "value"
+    return modifier, f'["{identifier}"]'

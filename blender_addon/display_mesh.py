@@ -14,6 +14,7 @@ from .display_arrays import DisplayArrays
 
 MODIFIER_NAME = "DW-Mesh"
 UV_NAME = "plate"
+SHOW_CUT_NAME = "Hiding Faces"
 UNSEEN_SLOT = 1  # of the object's materials; 0 shows the plate
 
 
@@ -23,6 +24,8 @@ def depth_node_group(name, plate_start, frame_count):
     group.is_modifier = True
     group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    shows_cut = group.interface.new_socket(SHOW_CUT_NAME, in_out="INPUT", socket_type="NodeSocketBool")
+    shows_cut.default_value = True
     new, link = group.nodes.new, group.links.new
 
     # Between frames the plate's picture does not change, so the mesh must not either: floor, do not round.
@@ -59,7 +62,16 @@ def depth_node_group(name, plate_start, frame_count):
     unseen.inputs["Material Index"].default_value = UNSEEN_SLOT
     link(move.outputs[0], unseen.inputs["Geometry"])
     link(per_frame("cut_", "BOOLEAN"), unseen.inputs["Selection"])
-    link(unseen.outputs[0], new("NodeGroupOutput").inputs[0])
+
+    # Seen from outside, the cut faces are a black box around the shot: let the artist look in.
+    opened, choose, inputs = new("GeometryNodeDeleteGeometry"), new("GeometryNodeSwitch"), new("NodeGroupInput")
+    opened.domain, choose.input_type = "FACE", "GEOMETRY"
+    link(move.outputs[0], opened.inputs["Geometry"])
+    link(per_frame("cut_", "BOOLEAN"), opened.inputs["Selection"])
+    link(inputs.outputs[SHOW_CUT_NAME], choose.inputs["Switch"])
+    link(opened.outputs[0], choose.inputs["False"])
+    link(unseen.outputs[0], choose.inputs["True"])
+    link(choose.outputs[0], new("NodeGroupOutput").inputs[0])
     for column, node in enumerate(group.nodes):
         node.location = (180 * (column % 6), -200 * (column // 6))
     return group
@@ -175,6 +187,15 @@ def put_on_object(mesh_object, mesh, image, plate_start, frame_count):
         for material in old_materials:
             if material.users == 0:
                 bpy.data.materials.remove(material)
+
+
+def show_cut_property(mesh_object):
+    """Return (owner, property name) of the modifier's switch for cut faces, for a panel; None before it is built."""
+    modifier = mesh_object.modifiers.get(MODIFIER_NAME)
+    if modifier is None or modifier.node_group is None:
+        return None
+    socket = modifier.node_group.interface.items_tree.get(SHOW_CUT_NAME)
+    return None if socket is None else compat.modifier_input(modifier, socket.identifier)
 
 
 def unlit(mesh_object):

@@ -5,6 +5,7 @@ import blf
 import bpy
 from bpy.types import Panel
 
+from . import display_mesh
 from .session import current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -82,6 +83,9 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
             row = layout.row(align=True)
             row.prop(state, "mesh_stride", text="Detail")
             row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
+            switch = display_mesh.show_cut_property(state.mesh) if state.mesh is not None else None
+            if switch is not None:
+                layout.prop(*switch, text=display_mesh.SHOW_CUT_NAME)
             notes = layout.box()
             wrapped(notes, context, f"Depth: {state.depth_notice}", "INFO")
             wrapped(notes, context, f"Licence: {state.licence_notice}", "TEXT")

@@ -23,7 +23,7 @@ class Layout:
         self.drawn.append(text)
 
     def prop(self, data, name, text="", icon="NONE"):
-        assert name in data.bl_rna.properties
+        assert name in data.bl_rna.properties or data.path_resolve(name) is not None
         assert icon in ICONS
 
     def operator(self, idname, text="", icon="NONE"):
