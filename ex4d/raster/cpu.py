@@ -41,6 +41,16 @@ class Grid(NamedTuple):
     screen: Array  # float32 [H', W', 3], each vertex as a `Corner`
 
 
+class Canvas(NamedTuple):
+    """The band of the picture that one call draws."""
+
+    exact: bool  # the convention
+    begin: int  # first row
+    end: int  # the row after the last
+    nearest: Array  # float32 [h, w], largest 1 / z so far, 0 for nothing
+    faces: Array  # int32 [h, w], whose it is: `_face_code`, -1 for nothing
+
+
 class CpuRasteriser:
     """See the module. `threads`: None for all cores, up to 8."""
 
@@ -66,7 +76,7 @@ class CpuRasteriser:
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
         depth = np.ascontiguousarray(mesh.depth)
         texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
-        visible, exact = np.ascontiguousarray(mesh.visible), mesh.convention == "exact"
+        visible = np.ascontiguousarray(mesh.visible)
         color = np.empty((height, width, 3), dtype=np.uint8)
         mask = np.empty((height, width), dtype=np.bool_)
         out_depth = np.empty((height, width), dtype=np.float32)
@@ -83,9 +93,10 @@ class CpuRasteriser:
                 _project(grid, begin, end, spans)
 
             def draw(begin: int, end: int) -> None:
-                _draw_band(grid, spans, visible, exact, begin, end, nearest, faces)
+                canvas = Canvas(mesh.convention == "exact", begin, end, nearest, faces)
+                _draw_band(grid, spans, visible, canvas)
                 plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
-                _shade_band(grid, visible, exact, begin, end, faces, *plate, size[0], size[1], color, mask, out_depth)
+                _shade_band(grid, visible, canvas, *plate, size[0], size[1], color, mask, out_depth)
 
             self._in_bands(project, rows)
             self._in_bands(draw, height)
@@ -148,27 +159,14 @@ def _higher(a: float, b: float) -> float:
 
 
 @compiled
-def _keep_nearest(
-    w0: float,
-    w1: float,
-    w2: float,
-    q0: float,
-    q1: float,
-    q2: float,
-    slope: float,
-    far_limit: float,
-    face: int,
-    y: int,
-    x: int,
-    nearest: Array,
-    faces: Array,
-) -> None:
+def _keep_nearest(weights: Corner, inverse: Corner, slope: float, face: int, y: int, x: int, canvas: Canvas) -> None:
     """Give pixel (x, y) to the face if it is nearer than what is there.
 
-    w: weights of the corners on the screen (not normalised; below 0 just outside). q: inverse depth of the corners.
+    weights: of the corners on the screen, not normalised, below 0 just outside. inverse: 1 / z of the corners.
     slope: how far an occluder is pushed back, in inverse depth; 0 for plate faces.
     """
-    w0, w1, w2 = w0 if w0 > 0.0 else 0.0, w1 if w1 > 0.0 else 0.0, w2 if w2 > 0.0 else 0.0
+    w0, w1, w2 = _higher(weights[0], 0.0), _higher(weights[1], 0.0), _higher(weights[2], 0.0)
+    (q0, q1, q2), nearest = inverse, canvas.nearest
     total = w0 + w1 + w2
     if total <= 0:
         return
@@ -179,26 +177,16 @@ def _keep_nearest(
     if slope > 0:
         q = max(min(q0, q1, q2), q - slope) * (1 - 1e-6)  # 1e-6: above float32 rounding, level occluders lose too
     stored = np.float32(q)
-    if stored > nearest[y, x] and q >= far_limit:
+    if stored > nearest[y, x] and (canvas.exact or q >= 1.0 / FAR_DEPTH):
         nearest[y, x] = stored
-        faces[y, x] = face
+        canvas.faces[y, x] = face
 
 
 @compiled
-def _draw_triangle(
-    corner0: Corner,
-    corner1: Corner,
-    corner2: Corner,
-    shows: bool,
-    exact: bool,
-    face: int,
-    begin: int,
-    end: int,
-    nearest: Array,
-    faces: Array,
-) -> None:
-    """Draw one face of any size into rows begin..end."""
+def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: bool, face: int, canvas: Canvas) -> None:
+    """Draw one face of any size. shows: whether it shows the plate."""
     (x0, y0, q0), (x1, y1, q1), (x2, y2, q2) = corner0, corner1, corner2
+    inverse, exact = (q0, q1, q2), canvas.exact
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
     if area == 0 or not np.isfinite(area):
         return
@@ -214,12 +202,11 @@ def _draw_triangle(
     if exact and not plate:
         slope = abs(a0 * q0 + a1 * q1 + a2 * q2) + abs(b0 * q0 + b1 * q1 + b2 * q2)
         slope = SLACK_PX * slope / abs(area) + 1e-30
-    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
-    width = nearest.shape[1]
+    width = canvas.nearest.shape[1]
     low, high = min(x0, x1, x2) - 0.5 - slack, max(x0, x1, x2) - 0.5 + slack
     first, last = int(np.ceil(max(low, 0.0))), int(np.floor(min(high, width - 1.0)))
-    row_first = int(np.ceil(max(min(y0, y1, y2) - 0.5 - slack, float(begin))))
-    row_last = int(np.floor(min(max(y0, y1, y2) - 0.5 + slack, end - 1.0)))
+    row_first = int(np.ceil(max(min(y0, y1, y2) - 0.5 - slack, float(canvas.begin))))
+    row_last = int(np.floor(min(max(y0, y1, y2) - 0.5 + slack, canvas.end - 1.0)))
     for y in range(row_first, row_last + 1):
         py = y + 0.5
         r0, r1, r2 = b0 * (py - y1) - a0 * x1, b1 * (py - y2) - a1 * x2, b2 * (py - y0) - a2 * x0
@@ -238,7 +225,7 @@ def _draw_triangle(
             w1 = (px - x2) * a1 + (py - y2) * b1
             w2 = (px - x0) * a2 + (py - y0) * b2
             if w0 >= -s0 and w1 >= -s1 and w2 >= -s2:
-                _keep_nearest(w0, w1, w2, q0, q1, q2, slope, far_limit, face, y, x, nearest, faces)
+                _keep_nearest((w0, w1, w2), inverse, slope, face, y, x, canvas)
 
 
 @compiled
@@ -277,16 +264,7 @@ def _corners(face: int, rows: int, columns: int) -> tuple[int, int, int, int, in
 
 
 @compiled
-def _draw_face(
-    grid: Grid,
-    shows: bool,
-    exact: bool,
-    face: int,
-    begin: int,
-    end: int,
-    nearest: Array,
-    faces: Array,
-) -> None:
+def _draw_face(grid: Grid, shows: bool, face: int, canvas: Canvas) -> None:
     """Draw a face of any size, clipped at the near plane."""
     screen = grid.screen
     rows, columns = grid.depth.shape
@@ -311,7 +289,7 @@ def _draw_face(
             count += 1
     for k in range(1, count - 1):
         first, second, third = corners[0], corners[k], corners[k + 1]
-        _draw_triangle(first, second, third, shows, exact, face, begin, end, nearest, faces)
+        _draw_triangle(first, second, third, shows, face, canvas)
 
 
 @compiled
@@ -322,38 +300,35 @@ def _draw_small_cell(
     e: Corner,
     shows0: bool,
     shows1: bool,
-    exact: bool,
     face: int,
     row_first: int,
     row_last: int,
     first: int,
     last: int,
-    nearest: Array,
-    faces: Array,
+    canvas: Canvas,
 ) -> None:
     """Draw both faces of a cell by testing every sample in the given rows and columns.
 
     The rules are those of `_draw_triangle`; the faces share the edge from c to b.
     """
     (ax, ay, qa), (bx, by, qb), (cx, cy, qc), (ex, ey, qe) = a, b, c, e
-    far_limit = 0.0 if exact else 1.0 / FAR_DEPTH
     # Edges, all measured from c or b: cb (shared), ca, ab, be, ec.
     cb_x, cb_y, ca_x, ca_y, ab_x, ab_y = bx - cx, by - cy, ax - cx, ay - cy, bx - ax, by - ay
     be_x, be_y, ec_x, ec_y = ex - bx, ey - by, cx - ex, cy - ey
     area0, area1 = ca_x * cb_y - ca_y * cb_x, cb_x * (ey - cy) - cb_y * (ex - cx)
     sign0, sign1 = (1.0 if area0 > 0 else -1.0), (1.0 if area1 > 0 else -1.0)
-    plate0 = exact and shows0 and area0 > 0
-    plate1 = exact and shows1 and area1 > 0
+    plate0 = canvas.exact and shows0 and area0 > 0
+    plate1 = canvas.exact and shows1 and area1 > 0
     slack0, slack1 = (SLACK_PX if plate0 else ROUNDING_PX), (SLACK_PX if plate1 else ROUNDING_PX)
     cb_span = abs(cb_x) + abs(cb_y)
     ca_slack, ab_slack = -slack0 * (abs(ca_x) + abs(ca_y)), -slack0 * (abs(ab_x) + abs(ab_y))
     be_slack, ec_slack = -slack1 * (abs(be_x) + abs(be_y)), -slack1 * (abs(ec_x) + abs(ec_y))
     slope0, slope1 = 0.0, 0.0
-    if exact and not plate0 and area0 != 0:
+    if canvas.exact and not plate0 and area0 != 0:
         dx = qc * ab_y - qa * cb_y + qb * ca_y
         dy = qc * ab_x - qa * cb_x + qb * ca_x
         slope0 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area0) + 1e-30
-    if exact and not plate1 and area1 != 0:
+    if canvas.exact and not plate1 and area1 != 0:
         dx = qc * be_y + qb * ec_y + qe * cb_y
         dy = qc * be_x + qb * ec_x + qe * cb_x
         slope1 = SLACK_PX * (abs(dx) + abs(dy)) / abs(area1) + 1e-30
@@ -367,33 +342,24 @@ def _draw_small_cell(
                 wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
                 wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
                 if (wb >= ca_slack) & (wc >= ab_slack):
-                    _keep_nearest(wa, wb, wc, qa, qb, qc, slope0, far_limit, face, y, x, nearest, faces)
+                    _keep_nearest((wa, wb, wc), (qa, qb, qc), slope0, face, y, x, canvas)
             we = sign1 * shared
             if we >= -slack1 * cb_span:
                 wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
                 wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
                 if (wc >= be_slack) & (wb >= ec_slack):
-                    _keep_nearest(we, wb, wc, qe, qb, qc, slope1, far_limit, face + 1, y, x, nearest, faces)
+                    _keep_nearest((we, wb, wc), (qe, qb, qc), slope1, face + 1, y, x, canvas)
 
 
 @compiled
-def _draw_band(
-    grid: Grid,
-    spans: Array,
-    visible: Array,
-    exact: bool,
-    begin: int,
-    end: int,
-    nearest: Array,
-    faces: Array,
-) -> None:
-    """Fill output rows begin..end of nearest (inverse depth, 0 for nothing) and faces (-1 for nothing)."""
-    screen = grid.screen
+def _draw_band(grid: Grid, spans: Array, visible: Array, canvas: Canvas) -> None:
+    """Fill the canvas with the nearest faces. spans: see `_project`. visible: bool [H' - 1, W' - 1, 2]"""
+    screen, begin, end = grid.screen, canvas.begin, canvas.end
     rows, columns = grid.depth.shape
-    width = nearest.shape[1]
-    nearest[begin:end] = 0.0
-    faces[begin:end] = -1
-    reach = SLACK_PX if exact else ROUNDING_PX
+    width = canvas.nearest.shape[1]
+    canvas.nearest[begin:end] = 0.0
+    canvas.faces[begin:end] = -1
+    reach = SLACK_PX if canvas.exact else ROUNDING_PX
     for j in range(rows - 1):
         for s in range(spans.shape[1]):
             if min(spans[j, s, 0], spans[j + 1, s, 0]) - reach > end - 0.5:
@@ -408,8 +374,8 @@ def _draw_band(
                 show0, show1 = visible[j, i, 0], visible[j, i, 1]
                 if a[2] == 0 or b[2] == 0 or c[2] == 0 or e[2] == 0:
                     if a[2] > 0 or b[2] > 0 or c[2] > 0 or e[2] > 0:
-                        _draw_face(grid, show0, exact, face, begin, end, nearest, faces)
-                        _draw_face(grid, show1, exact, face + 1, begin, end, nearest, faces)
+                        _draw_face(grid, show0, face, canvas)
+                        _draw_face(grid, show1, face + 1, canvas)
                     continue
                 low = _lower(_lower(a[1], b[1]), _lower(c[1], e[1])) - 0.5 - reach
                 high = _higher(_higher(a[1], b[1]), _higher(c[1], e[1])) - 0.5 + reach
@@ -420,17 +386,15 @@ def _draw_band(
                 if not (left <= width - 1 and right >= 0):
                     continue
                 if right - left > SMALL_PX or high - low > SMALL_PX:
-                    _draw_triangle(c, a, b, show0, exact, face, begin, end, nearest, faces)
-                    _draw_triangle(c, b, e, show1, exact, face + 1, begin, end, nearest, faces)
+                    _draw_triangle(c, a, b, show0, face, canvas)
+                    _draw_triangle(c, b, e, show1, face + 1, canvas)
                     continue
                 row_first, row_last = int(np.ceil(_higher(low, float(begin)))), int(np.floor(_lower(high, end - 1.0)))
                 first, last = int(np.ceil(_higher(left, 0.0))), int(np.floor(_lower(right, width - 1.0)))
-                _draw_small_cell(
-                    a, b, c, e, show0, show1, exact, face, row_first, row_last, first, last, nearest, faces
-                )
+                _draw_small_cell(a, b, c, e, show0, show1, face, row_first, row_last, first, last, canvas)
     for k in range(2):
         face = _face_code(rows - 1, 0, k)
-        _draw_face(grid, False, exact, face, begin, end, nearest, faces)
+        _draw_face(grid, False, face, canvas)
 
 
 @compiled
@@ -475,10 +439,7 @@ def _weights_across_near(a: Corner, b: Corner, c: Corner, px: float, py: float) 
 def _shade_band(
     grid: Grid,
     visible: Array,
-    exact: bool,
-    begin: int,
-    end: int,
-    faces: Array,
+    canvas: Canvas,
     u: Array,
     v: Array,
     vertex_alpha: Array,
@@ -489,10 +450,10 @@ def _shade_band(
     mask: Array,
     out_depth: Array,
 ) -> None:
-    """Turn the nearest face of each pixel of rows begin..end into colour, mask and depth."""
-    screen = grid.screen
+    """Turn the nearest face of each of the canvas' pixels into colour, mask and depth."""
+    screen, faces, exact = grid.screen, canvas.faces, canvas.exact
     rows, columns = grid.depth.shape
-    for y in range(begin, end):
+    for y in range(canvas.begin, canvas.end):
         py = y + 0.5
         for x in range(faces.shape[1]):
             px = x + 0.5
