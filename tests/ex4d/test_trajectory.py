@@ -40,7 +40,7 @@ def pivot_pixels(cameras, pivot=PIVOT):
 
 def test_the_180_preset_has_the_poses_of_the_release():
     depth = DEPTH.copy()
-    depth[20, 20] = 2.740109 - 0.15  # the orbit radius of the release's own flower clip
+    depth[20, 20] = 2.740109 - 0.15  # gives the orbit radius of the release's own example
     r = 2.740109
     expected = [[0, 0, 0], [r, -0.2 * r, 0], [0, -0.4 * r, 0], [-r, -0.2 * r, 0], [0, 0, 0]]
     cameras = move("reference:180", depth=depth)
