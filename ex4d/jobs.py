@@ -53,11 +53,11 @@ def run_job(
 def _reconstruct(
     params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
 ) -> Files:
-    """Inputs: plate, optional depth. Outputs: the shot folder's files and the arrays that Blender shows."""
+    """Inputs: plate, optional depth and its side file. Outputs: the shot folder and the arrays that Blender shows."""
     _need(inputs, "plate")
     options = ReconstructOptions(
         depth=_choice(params, "depth", ("auto", *SOURCES), "auto"),
-        depth_file=inputs.get("depth"),
+        depth_file=_depth_file(inputs, workdir),
         depth_kind=_choice(params, "depth_kind", DEPTH_KINDS, "z"),
         convention=_choice(params, "convention", get_args(Convention), "exact"),
         focal_px=_number(params, "focal_px", None),
@@ -76,6 +76,18 @@ def _reconstruct(
     with (folder / "display.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return _outputs(folder, "shot.json", "plate.mkv", "depth.npz", "display.npz")
+
+
+def _depth_file(inputs: Mapping[str, Path], workdir: Path) -> Path | None:
+    """The depth file; a side file, which says what its numbers mean, has to lie beside it under its name."""
+    depth, side_file = inputs.get("depth"), inputs.get("depth.json")
+    if depth is None or side_file is None:
+        return depth
+    together = workdir / "depth" / depth.name
+    together.parent.mkdir()
+    shutil.copyfile(depth, together)
+    shutil.copyfile(side_file, together.with_suffix(".json"))
+    return together
 
 
 def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:

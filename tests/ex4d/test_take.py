@@ -141,6 +141,18 @@ def test_a_job_makes_the_files_that_its_kind_promises(plate, sideways, tmp_path)
     np.testing.assert_array_equal(read_camera_path(taken["camera.npz"]).world_to_camera, sideways.world_to_camera)
 
 
+def test_a_job_reads_the_depth_with_its_side_file(plate, tmp_path):
+    with np.load(plate.with_name("depth.npz")) as file:
+        inverse = np.round(65535 * 0.5 / file["depth"]).astype(np.uint16)  # scale 2: 1 / z = value / 65535 * 2
+    write_video(tmp_path / "depth.mkv", inverse, Fraction(24), "ffv1")
+    (tmp_path / "notes.json").write_text('{"kind": "inverse", "scale": 2.0}', encoding="utf-8")
+    inputs = {"plate": plate, "depth": tmp_path / "depth.mkv", "depth.json": tmp_path / "notes.json"}
+    (tmp_path / "work").mkdir()
+    made = run_job("reconstruct", {"depth": "file", "focal_px": FOCAL_PX}, inputs, tmp_path / "work", silent)
+    with np.load(made["depth.npz"], allow_pickle=False) as file:
+        assert set(np.round(np.unique(file["depth"]), 3)) == {4.0, 8.0}
+
+
 @pytest.mark.parametrize(
     ("kind", "params", "fault"),
     [
