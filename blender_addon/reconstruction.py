@@ -155,7 +155,7 @@ def _remember(scene, shot):
     notices += _source_lens_as_reconstructed(state, arrays)
     depth = shot.record["depth"]
     state.depth_notice = depth["source"]
-    state.licence_notice = depth["licence"] + ("" if depth["commercial_use"] else ", not for commercial work")
+    state.licence_notice = depth["licence"] + (", not for paid work" if depth["commercial_use"] is False else "")
     state.shot_notice = " ".join(notices)
 
 

@@ -84,6 +84,9 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+PAID_WORK = {True: "allowed", False: "not allowed by that licence", None: "ask the depth's maker"}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command did, for people and scripts."""
@@ -172,7 +175,7 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         "plate": f"{count} frames, {width}x{height}, {shot.fps} fps",
         "depth": shot.depth_info.source,
         "licence": shot.depth_info.licence,
-        "paid work": "allowed" if shot.depth_info.commercial_use else "not allowed",
+        "paid work": PAID_WORK[shot.depth_info.commercial_use],
     }
     if options.save_mesh:
         from ex4d.mesh import watertight_mesh, write_ply

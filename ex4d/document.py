@@ -74,6 +74,9 @@ class Fields:
         value = self._get(name)
         return value if isinstance(value, bool) else self._refuse(name, "true or false", value)
 
+    def optional_boolean(self, name: str) -> bool | None:
+        return None if self._get(name) is None else self.boolean(name)
+
     def optional_text(self, name: str) -> str | None:
         return None if self._get(name) is None else self.text(name)
 

@@ -65,7 +65,7 @@ class DepthInfo:
 
     source: str
     licence: str
-    commercial_use: bool
+    commercial_use: bool | None  # None: unknown
     kind: DepthUnit
     focal_px: float | None  # what the source said about the lens
     parameters: dict[str, Json]
@@ -193,7 +193,7 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
         depth_info=DepthInfo(
             source=info.text("source"),
             licence=info.text("licence"),
-            commercial_use=info.boolean("commercial_use"),
+            commercial_use=info.optional_boolean("commercial_use"),
             kind=info.choice("kind", DEPTH_UNITS),
             focal_px=info.optional_number("focal_px"),
             parameters=info.json_object("parameters"),

@@ -24,7 +24,7 @@ class DepthClip:
     kind: DepthUnit  # true units; right up to scale and offset only; or the release's own rule
     source: str  # what made it, as shown to the artist
     licence: str
-    commercial_use: bool  # whether that licence allows paid work
+    commercial_use: bool | None  # whether that licence allows paid work; None when only its maker knows
     focal_px: float | None = None  # focal length that belongs to this depth, None when the source does not know
     sky: NDArray[np.bool_] | None = None  # [T, H, W]
     valid: NDArray[np.bool_] | None = None  # [T, H, W]
@@ -38,7 +38,10 @@ class DepthSource(Protocol):
     name: str  # in the registry and on the command line
     label: str  # in the panel
     licence: str
-    commercial_use: bool
+
+    @property
+    def commercial_use(self) -> bool | None:
+        """Whether the licence allows paid work; None when only the maker of the depth knows."""
 
     def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
         """Find the depth of every frame.

@@ -59,7 +59,7 @@ class FileDepth:
     name = "file"
     label = "Depth file"
     licence = "as the file's maker says"
-    commercial_use = True  # the artist brought it
+    commercial_use = None
 
     def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
         """Read the depth of every frame of the clip.
@@ -86,7 +86,7 @@ class FileDepth:
             focal_px=self.focal_px,
             sky=stored.sky,
             valid=stored.valid,
-            parameters={"file": str(self.path), "kind": stored.kind, "scale": stored.scale},
+            parameters={"file": self.path.name, "kind": stored.kind, "scale": stored.scale},
             notices=notices,
         )
 
