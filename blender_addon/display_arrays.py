@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """display.npz as arrays that Blender takes as they are. Numpy only, so that a background thread can do it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,28 +44,20 @@ def kept_indices(count: int, stride: int) -> np.ndarray:
 def cut_faces(occluded: np.ndarray, rows: np.ndarray, columns: np.ndarray, has_skirt: bool) -> np.ndarray:
     """Return the faces of a thinned-out grid that only hide what is behind them.
 
-    A cut triangle leaves three corners of its cell occluded or all four; a coarse face takes over every cell inside.
+    A coarse face hides as soon as one face inside it does: shown, it would stretch the plate across the gap, and seen
+    from the side that reads as a surface where there is none.
 
     Args:
-        occluded: vertices that a cut face touches. bool [T, H', W']
+        occluded: the full grid's quads that do not show the plate. bool [T, H'-1, W'-1]
         rows, columns: the kept ones, first and last included.
-        has_skirt: the outermost ring of faces only hides, and touches every vertex on the picture's edge; those
-            then count like the pixels next to them.
+        has_skirt: the closing quad only hides, as the skirt does.
 
     Returns:
         In the order of `grid_quads`, the closing quad last. bool [T, Q]
     """
-    if has_skirt:
-        pixels = np.pad(occluded[:, 2:-2, 2:-2], ((0, 0), (1, 1), (1, 1)), mode="edge")
-        occluded = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    corners = occluded.astype(np.uint8)
-    corners = corners[:, 1:] + corners[:, :-1]
-    cut = corners[:, :, 1:] + corners[:, :, :-1] >= 3
-    if has_skirt:
-        cut[:, [0, -1]] = cut[:, :, [0, -1]] = True
-    cut = np.logical_or.reduceat(np.logical_or.reduceat(cut, rows[:-1], axis=1), columns[:-1], axis=2)
-    closing = occluded[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(axis=1) >= 3
-    return np.concatenate([cut.reshape(len(occluded), -1), closing[:, None]], axis=1)
+    cut = np.logical_or.reduceat(np.logical_or.reduceat(occluded, rows[:-1], axis=1), columns[:-1], axis=2)
+    closing = np.full((len(cut), 1), has_skirt)
+    return np.concatenate([cut.reshape(len(cut), -1), closing], axis=1)
 
 
 def grid_quads(height: int, width: int) -> np.ndarray:
@@ -98,13 +91,14 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         raise ShotDataError(f"The shot's mesh {path} is gone. Reconstruct the shot again.") from error
     except DAMAGED as error:
         raise ShotDataError(f"The shot's mesh {path} cannot be read ({error}). Reconstruct the shot again.") from error
-    frames, bytes_per_frame = len(depth), -(-len(v) * len(u) // 8)
+    frames, quads_shape = len(depth), (len(v) - 1, len(u) - 1)
+    bytes_per_frame = -(-math.prod(quads_shape) // 8)
     if depth.shape != (frames, len(v), len(u)) or occluded.shape != (frames, bytes_per_frame) or not frames:
         raise ShotDataError(
             f"The shot's mesh {path} holds depth {list(depth.shape)} and occluded {list(occluded.shape)} for {len(v)} "
             f"rows and {len(u)} columns. Reconstruct the shot again."
         )
-    bits = np.unpackbits(occluded, axis=1, count=len(v) * len(u)).astype(bool).reshape(depth.shape)
+    bits = np.unpackbits(occluded, axis=1, count=math.prod(quads_shape)).astype(bool).reshape(frames, *quads_shape)
     rows, columns = kept_indices(len(v), stride), kept_indices(len(u), stride)
     u, v = u[columns], v[rows]
     texture_u, texture_v = np.meshgrid((u + texture_offset) / width, 1 - (v + texture_offset) / height)

@@ -264,7 +264,8 @@ def display_arrays(
         u [W'], v [H'], texture_offset [], intrinsics [3, 3]: as in `DWMesh`, float64.
         size: the plate's width and height, int64 [2].
         depth: float32 [T, H', W'].
-        occluded: np.packbits of the vertices that show nothing, row-major, uint8 [T, ceil(H' W' / 8)].
+        occluded: np.packbits of the grid's quads, row-major, uint8 [T, ceil((H'-1) (W'-1) / 8)]; set where at least
+            one of the quad's two faces does not show the plate. The closing quad is not among them.
         convention: str [].
     """
     if depth.ndim != 3 or len(depth) == 0:
@@ -277,7 +278,7 @@ def display_arrays(
     for plane in track(depth, "Building the mesh", progress):
         mesh = watertight_mesh(plane, intrinsics, convention, far)
         depths.append(mesh.depth)
-        occluded.append(np.packbits(mesh.vertex_alpha.ravel() == 0))
+        occluded.append(np.packbits(~mesh.visible.all(axis=2)))
     return {
         "u": mesh.u,
         "v": mesh.v,

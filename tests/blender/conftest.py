@@ -108,12 +108,19 @@ def imported(saved, scene, plate_path):
 
 
 def exact_display(depth, focal_px, occluded=None):
-    """display.npz of the exact convention, as its specification says. depth: float32 [T, H, W]"""
+    """display.npz of the exact convention, as its specification says.
+
+    Args:
+        depth: float32 [T, H, W]
+        occluded: quads between pixels that do not show the plate. bool [T, H-1, W-1]
+    """
     frames, height, width = depth.shape
     edge = np.pad(depth, ((0, 0), (1, 1), (1, 1)), mode="edge")
     far = np.pad(edge, ((0, 0), (1, 1), (1, 1)), constant_values=100.0)
-    hides = np.ones(far.shape, dtype=bool)
-    hides[:, 2:-2, 2:-2] = False if occluded is None else occluded
+    hides = np.ones((frames, height + 3, width + 3), dtype=bool)
+    hides[:, 1:-1, 1:-1] = False
+    if occluded is not None:
+        hides[:, 2:-2, 2:-2] = occluded
     return {
         "u": np.array([0, 0, *(np.arange(width) + 0.5), width, width]),
         "v": np.array([0, 0, *(np.arange(height) + 0.5), height, height]),
