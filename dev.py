@@ -5,6 +5,7 @@
     python3 dev.py demo [--clip FILE]      install what is missing, then do an artist's whole job once
     python3 dev.py test [--blender 5.2]    lint, type-check and test; with --blender only the add-on, in that version
     python3 dev.py setup | lint | addon    install only; check the code; build dist/ex4d_reshoot-*.zip
+    python3 dev.py bench                   the speed figures of docs/benchmarks.md, beside what else one would take
 
 Two environments, as on an artist's machine: .venv holds the library and the server, .venv-blender holds Blender as a
 Python module and nothing of ours, so that the extension proves itself with what its zip brings.
@@ -110,6 +111,16 @@ def library_venv() -> Path:
     return make_venv(ROOT / ".venv", sys.executable, "the library and the server, about 0.5 GB", installs, inputs)
 
 
+def bench() -> None:
+    """Every benchmark that needs no GPU, with its rivals in an environment of their own."""
+    rivals = "benchmarks/requirements.txt"
+    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt", ROOT / rivals]
+    installs = [["--constraint", "constraints.txt", "--editable", ".", "--requirement", rivals]]
+    python = make_venv(ROOT / ".venv-bench", sys.executable, "the library and its rivals", installs, inputs)
+    for script in sorted((ROOT / "benchmarks").glob("*_cpu.py")):
+        run(python, script)
+
+
 def python_for(version: tuple[int, int]) -> str | None:
     """Path of an interpreter of that version, or None."""
     if sys.version_info[:2] == version:
@@ -173,6 +184,7 @@ def main() -> None:
     commands.add_parser("setup", help="install everything, run nothing")
     commands.add_parser("lint", help="ruff and mypy")
     commands.add_parser("addon", help="build the extension zip")
+    commands.add_parser("bench", help="measure speed")
     commands.add_parser("demo", help="the main job, end to end (arguments: see `dev.py demo --help`)", add_help=False)
     test = commands.add_parser("test", help="lint, type-check, test; what CI runs")
     test.add_argument("--blender", choices=[*BLENDERS, "all"], help="only the add-on's tests, in this Blender")
@@ -188,6 +200,8 @@ def main() -> None:
         lint()
     elif options.command == "addon":
         run(library_venv(), "build_addon.py")
+    elif options.command == "bench":
+        bench()
     elif options.command == "demo":
         library = library_venv()
         needs_blender = not any(word in rest for word in ("--help", "-h")) and not any(
