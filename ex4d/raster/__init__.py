@@ -6,7 +6,12 @@ A pixel shows the nearest surface at its centre. Triangles that cross the near p
 exact: the plate's colour comes from the texture, bilinear. A pixel is in the mask when its face shows the plate and
 turns the side to the camera that the source camera saw. A face that only hides is drawn as far away as it reaches
 within SLACK_PX of the sample and a plate face reaches SLACK_PX past its edges, so that rounding never decides between
-the two where they meet; at its own vertices (weight above VERTEX_WEIGHT) a torn face shows them, for the plate did.
+the two where they meet.
+A torn face (it only hides, but all its corners are the plate's: neither skirt nor closing quad) that turns its front
+shows its corners' pixels as what they are: squares before the source camera. The sample's ray is followed to a corner's
+depth; when it comes out inside that corner's own pixel of the source picture (rows j to j + 1, columns i to i + 1), the
+output is that pixel's colour, unfiltered, and the depth there. Of several the nearest counts. So no crack opens along a
+depth edge while a camera turns or zooms, silhouettes keep their half pixel, and what a tear uncovers stays unseen.
 reference: the release's RGBA per vertex, interpolated; in the mask where alpha is above 125 of 255; colour truncated;
 nothing beyond FAR_DEPTH.
 """
@@ -24,7 +29,6 @@ NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
 FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
 ALPHA_THRESHOLD = 125 / 255  # EX-4D release, recon.py; reference convention only
 SLACK_PX = 1 / 256  # the sub-pixel step of common graphics hardware
-VERTEX_WEIGHT = 1 - 1 / 64
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,16 @@ def rasteriser(name: str = "auto") -> Rasteriser:
 
         return ReferenceRasteriser()
     raise InputError(f"There is no rasteriser {name!r}. Choose auto, {' or '.join(RASTERISERS)}.")
+
+
+def source_pixels(mesh: DWMesh, world_to_camera: Array, intrinsics: Array) -> Array:
+    """The way back into the source picture: (u d, v d, d) = result @ (x z, y z, z, 1). float64 [3, 4]
+
+    x, y: the new camera's pixels, z its depth; u, v: the source picture's pixels, d the depth there.
+    """
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    turned = mesh.intrinsics @ rotation.T
+    return np.column_stack([turned @ np.linalg.inv(intrinsics), -turned @ translation]).astype(np.float64)
 
 
 def check_render_input(

@@ -17,7 +17,15 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh, compiled
-from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+from ex4d.raster import (
+    ALPHA_THRESHOLD,
+    FAR_DEPTH,
+    NEAR_DEPTH,
+    SLACK_PX,
+    Render,
+    check_render_input,
+    source_pixels,
+)
 
 SEGMENT = 32  # cells of one grid row that are skipped together
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
@@ -75,6 +83,7 @@ class CpuRasteriser:
         rows, columns = mesh.depth.shape
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
         depth = np.ascontiguousarray(mesh.depth)
+        to_source = source_pixels(mesh, world_to_camera, intrinsics)
         texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
         visible = np.ascontiguousarray(mesh.visible)
         color = np.empty((height, width, 3), dtype=np.uint8)
@@ -96,7 +105,7 @@ class CpuRasteriser:
                 canvas = Canvas(mesh.convention == "exact", begin, end, nearest, faces)
                 _draw_band(grid, spans, visible, canvas)
                 plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
-                _shade_band(grid, visible, canvas, *plate, size[0], size[1], color, mask, out_depth)
+                _shade_band(grid, visible, to_source, canvas, *plate, size[0], size[1], color, mask, out_depth)
 
             self._in_bands(project, rows)
             self._in_bands(draw, height)
@@ -436,9 +445,31 @@ def _weights_across_near(a: Corner, b: Corner, c: Corner, px: float, py: float) 
 
 
 @compiled
+def _torn_pixel(grid: Grid, to_source: Array, face: int, px: float, py: float) -> tuple[int, int, float]:
+    """Row and column of the plate's pixel that a torn face shows at the sample, and its z-depth; row -1 for none."""
+    rows, columns = grid.depth.shape
+    j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
+    # Along the sample's ray the source picture's (u d, v d, d) is z times this plus the last column.
+    ray_u = to_source[0, 0] * px + to_source[0, 1] * py + to_source[0, 2]
+    ray_v = to_source[1, 0] * px + to_source[1, 1] * py + to_source[1, 2]
+    ray_d = to_source[2, 0] * px + to_source[2, 1] * py + to_source[2, 2]
+    found_row, found_column, nearest = -1, -1, np.inf
+    for j, i in ((j0, i0), (j1, i1), (j2, i2)):
+        d = np.float64(grid.depth[j, i])
+        z = (d - to_source[2, 3]) / ray_d
+        if NEAR_DEPTH <= z < nearest:
+            row, column = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
+            v, u = (z * ray_v + to_source[1, 3]) / d, (z * ray_u + to_source[0, 3]) / d
+            if row <= v < row + 1 and column <= u < column + 1:
+                found_row, found_column, nearest = row, column, z
+    return found_row, found_column, nearest
+
+
+@compiled
 def _shade_band(
     grid: Grid,
     visible: Array,
+    to_source: Array,
     canvas: Canvas,
     u: Array,
     v: Array,
@@ -481,9 +512,15 @@ def _shade_band(
                 if area <= 0 or j == rows - 1:  # seen from behind, or the closing quad
                     continue
                 if not visible[j, i, face & 1]:
-                    skirt = j == 0 or i == 0 or j == rows - 2 or i == columns - 2
-                    if skirt or max(w0, w1, w2) < VERTEX_WEIGHT:
+                    if j == 0 or i == 0 or j == rows - 2 or i == columns - 2:  # the skirt
                         continue
+                    row, column, z = _torn_pixel(grid, to_source, face, px, py)
+                    if row < 0:
+                        continue
+                    at = 3 * (row * plate_width + column)
+                    color[y, x, 0], color[y, x, 1], color[y, x, 2] = texels[at], texels[at + 1], texels[at + 2]
+                    mask[y, x], out_depth[y, x] = True, z
+                    continue
                 tx = w0 * u[i0] + w1 * u[i1] + w2 * u[i2] - 0.5
                 ty = w0 * v[j0] + w1 * v[j1] + w2 * v[j2] - 0.5
                 tx, ty = min(max(tx, 0.0), plate_width - 1.0), min(max(ty, 0.0), plate_height - 1.0)

@@ -5,7 +5,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, VERTEX_WEIGHT, Render, check_render_input
+from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
 
 ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
 
@@ -40,13 +40,19 @@ class ReferenceRasteriser:
 
         rows, columns = np.nonzero(winner >= 0)
         drawn = winner[rows, columns]
-        weights, z = _weights(pixels[faces[drawn]], np.stack([columns + 0.5, rows + 0.5], axis=-1))
+        samples = np.stack([columns + 0.5, rows + 0.5], axis=-1)
+        weights, z = _weights(pixels[faces[drawn]], samples)
         u, v = np.meshgrid(mesh.u, mesh.v)
         if exact:
-            at_vertex = _torn(mesh)[drawn] & front[drawn] & (weights.max(axis=1) >= VERTEX_WEIGHT)
-            seen = plate[drawn] | at_vertex
+            seen = plate[drawn]
             corner_u, corner_v = u.ravel()[faces[drawn]], v.ravel()[faces[drawn]]
             values = _bilinear(texture, (weights * corner_u).sum(axis=1), (weights * corner_v).sum(axis=1)) + 0.5
+            torn = np.flatnonzero(_torn(mesh)[drawn] & front[drawn])
+            to_source = source_pixels(mesh, world_to_camera, intrinsics)
+            for n in torn:
+                for pixel, corner_z in _pixels_on_ray(mesh, faces[drawn[n]], to_source, samples[n]):
+                    if not seen[n] or corner_z < z[n]:
+                        seen[n], z[n], values[n] = True, corner_z, texture[pixel]
         else:
             weights = weights * mesh.vertex_alpha.ravel()[faces[drawn]]
             seen = weights.sum(axis=1) > ALPHA_THRESHOLD
@@ -65,6 +71,28 @@ def _torn(mesh: DWMesh) -> Array:
     inner[1:-1, 1:-1] = True
     torn = inner[..., None] & ~mesh.visible
     return np.concatenate([torn[..., 0].ravel(), torn[..., 1].ravel(), [False, False]])
+
+
+def _pixels_on_ray(mesh: DWMesh, face: Array, to_source: Array, sample: Array) -> list[tuple[tuple[int, int], float]]:
+    """The plate's pixels at a torn face's corners which the sample's ray meets, and its z-depth there.
+
+    Args:
+        face: vertices of the face. int [3]
+        to_source: see `source_pixels`. [3, 4]
+        sample: pixels. [2]
+    """
+    rows, columns = mesh.depth.shape
+    ray = to_source[:, :3] @ [*sample, 1]
+    met = []
+    for vertex in face:
+        j, i = divmod(int(vertex), columns)
+        pixel = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
+        z = (float(mesh.depth[j, i]) - to_source[2, 3]) / ray[2]
+        if z >= NEAR_DEPTH:
+            u, v, d = z * ray + to_source[:, 3]
+            if (np.floor(v / d), np.floor(u / d)) == pixel:
+                met.append((pixel, z))
+    return met
 
 
 def _candidates(corners: Array, width: int, height: int) -> Array:
