@@ -3,7 +3,7 @@
 
 One flat grid whose positions hold the rays at depth 1, per-frame attributes depth_<n> of its points and cut_<n> of its
 faces (n = 1 for the plate's first frame), and geometry nodes that pick both by the scene's frame. Cut faces get a
-second, black material: they only hide what is behind them, as in the render.
+second material: they only hide what is behind them, as in the render.
 """
 
 import bpy
@@ -11,11 +11,12 @@ import numpy as np
 
 from . import compat
 from .display_arrays import DisplayArrays
+from .materials import UV_NAME, hiding_material, plate_material
+from .node_layout import lay_out
 
 MODIFIER_NAME = "DW-Mesh"
-UV_NAME = "plate"
 SHOW_CUT_NAME = "Hiding Faces"
-UNSEEN_SLOT = 1  # of the object's materials; 0 shows the plate
+HIDING_SLOT = 1  # of the object's materials; 0 shows the plate
 
 
 def depth_node_group(name, plate_start, frame_count):
@@ -49,19 +50,16 @@ def depth_node_group(name, plate_start, frame_count):
         link(join.outputs[0], named.inputs["Name"])
         return named.outputs[0]
 
-    scale, move, unseen = (
-        new("ShaderNodeVectorMath"),
-        new("GeometryNodeSetPosition"),
-        new("GeometryNodeSetMaterialIndex"),
-    )
+    scale, move = new("ShaderNodeVectorMath"), new("GeometryNodeSetPosition")
     scale.operation = "SCALE"
     link(new("GeometryNodeInputPosition").outputs[0], scale.inputs[0])
     link(per_frame("depth_", "FLOAT"), scale.inputs["Scale"])
     link(new("NodeGroupInput").outputs[0], move.inputs["Geometry"])
     link(scale.outputs[0], move.inputs["Position"])
-    unseen.inputs["Material Index"].default_value = UNSEEN_SLOT
-    link(move.outputs[0], unseen.inputs["Geometry"])
-    link(per_frame("cut_", "BOOLEAN"), unseen.inputs["Selection"])
+    hiding = new("GeometryNodeSetMaterialIndex")
+    hiding.inputs["Material Index"].default_value = HIDING_SLOT
+    link(move.outputs[0], hiding.inputs["Geometry"])
+    link(per_frame("cut_", "BOOLEAN"), hiding.inputs["Selection"])
 
     # Seen from outside, the cut faces are a black box around the shot: let the artist look in.
     opened, choose, inputs = new("GeometryNodeDeleteGeometry"), new("GeometryNodeSwitch"), new("NodeGroupInput")
@@ -70,54 +68,10 @@ def depth_node_group(name, plate_start, frame_count):
     link(per_frame("cut_", "BOOLEAN"), opened.inputs["Selection"])
     link(inputs.outputs[SHOW_CUT_NAME], choose.inputs["Switch"])
     link(opened.outputs[0], choose.inputs["False"])
-    link(unseen.outputs[0], choose.inputs["True"])
+    link(hiding.outputs[0], choose.inputs["True"])
     link(choose.outputs[0], new("NodeGroupOutput").inputs[0])
-    for column, node in enumerate(group.nodes):
-        node.location = (180 * (column % 6), -200 * (column // 6))
+    lay_out(group)
     return group
-
-
-def _emission_material(name):
-    material = bpy.data.materials.new(name)
-    tree = compat.use_nodes(material)
-    tree.nodes.clear()
-    emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
-    output.location = (200, 0)
-    tree.links.new(emission.outputs[0], output.inputs["Surface"])
-    return material, emission
-
-
-def plate_material(name, image, plate_start, frame_count):
-    """Return an unlit material that shows the plate's frame of the scene's frame."""
-    material, emission = _emission_material(name)
-    tree = material.node_tree
-    texture, uv = tree.nodes.new("ShaderNodeTexImage"), tree.nodes.new("ShaderNodeUVMap")
-    texture.location, uv.location = (-320, 0), (-520, 0)
-    uv.uv_map = UV_NAME
-    texture.image = image
-    texture.extension = "EXTEND"  # the picture's edge must not blend with the opposite one
-    show_movie_frame(texture.image_user, plate_start, frame_count)
-    tree.links.new(uv.outputs[0], texture.inputs["Vector"])
-    tree.links.new(texture.outputs["Color"], emission.inputs["Color"])
-    tree.nodes.active = texture  # what solid shading shows
-    return material
-
-
-def show_movie_frame(image_user, plate_start, frame_count):
-    """Let a movie's first frame show at a scene frame, and follow the scene from there."""
-    image_user.frame_start = plate_start
-    image_user.frame_duration = frame_count
-    image_user.frame_offset = 0
-    image_user.use_cyclic = False
-    image_user.use_auto_refresh = True
-
-
-def unseen_material(name):
-    """Return the material of faces which the plate never saw: black, as the render's mask leaves them."""
-    material, emission = _emission_material(name)
-    emission.inputs["Color"].default_value = (0, 0, 0, 1)
-    material.diffuse_color = (0, 0, 0, 1)  # what solid shading shows
-    return material
 
 
 class MeshBuilder:
@@ -167,18 +121,19 @@ class MeshBuilder:
         return mesh
 
 
-def put_on_object(mesh_object, mesh, image, plate_start, frame_count):
+def put_on_object(mesh_object, mesh, image, plate_start, arrays: DisplayArrays):
     """Give an object a finished mesh with its nodes and materials, and drop what it had of an earlier build."""
     old_mesh = mesh_object.data
     name = mesh_object.name
-    mesh.materials.append(plate_material(f"{name} plate", image, plate_start, frame_count))
-    mesh.materials.append(unseen_material(f"{name} unseen"))
+    pixel_rad = 1 / float(arrays.intrinsics[0, 0])
+    mesh.materials.append(plate_material(f"{name} plate", image, plate_start, arrays.frame_count))
+    mesh.materials.append(hiding_material(f"{name} hiding", image, plate_start, arrays.frame_count, pixel_rad))
     mesh_object.data = mesh
     modifier = mesh_object.modifiers.get(MODIFIER_NAME)
     if modifier is None:
         modifier = mesh_object.modifiers.new(MODIFIER_NAME, "NODES")
     old_group = modifier.node_group
-    modifier.node_group = depth_node_group(name, plate_start, frame_count)
+    modifier.node_group = depth_node_group(name, plate_start, arrays.frame_count)
     if old_group is not None and old_group.users == 0:
         bpy.data.node_groups.remove(old_group)
     if old_mesh is not None and old_mesh.users == 0:

@@ -10,8 +10,8 @@ import numpy as np
 from mathutils import Matrix
 
 from . import cameras, shots
-from .display_mesh import UV_NAME, plate_material
 from .errors import PlateError
+from .materials import UV_NAME, plate_material
 
 # The border of a DW-Mesh lies at depth 100, and the startup file's camera ends there.
 CLIP_END = 10_000.0

@@ -12,7 +12,6 @@ from .compat import fcurves_of
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
-from .view import show_plate_in_solid_views
 
 # Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.
 SAME_LENS = 1e-5
@@ -120,12 +119,11 @@ def _place(scene, mesh, shot):
         scene.collection.objects.link(item)
         item.parent = state.root
         display_mesh.unlit(item)
-    display_mesh.put_on_object(item, mesh, image, state.plate_start, arrays.frame_count)
+    display_mesh.put_on_object(item, mesh, image, state.plate_start, arrays)
     state.mesh, state.shot_image, state.is_reconstructed = item, image, True
     if shots.in_scene(scene, state.plate_plane):
         state.plate_plane.hide_viewport = state.plate_plane.hide_render = True
     _remember(scene, shot)
-    show_plate_in_solid_views(bpy.context.window_manager)
 
 
 def _plate_image(state, path):

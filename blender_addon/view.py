@@ -2,15 +2,6 @@
 """What the artist's 3D views show after a step."""
 
 
-def _view_spaces(window_manager):
-    return (
-        area.spaces.active
-        for window in window_manager.windows
-        for area in window.screen.areas
-        if area.type == "VIEW_3D"
-    )
-
-
 def look_through(context, camera):
     """Select a camera and let the 3D view that was clicked in look through it."""
     for item in context.selected_objects:
@@ -21,9 +12,9 @@ def look_through(context, camera):
         context.region_data.view_perspective = "CAMERA"
 
 
-def show_plate_in_solid_views(window_manager):
-    """Let solid 3D views show the plate on the mesh, unlit, instead of grey clay."""
-    for space in _view_spaces(window_manager):
-        if space.shading.type == "SOLID":
-            space.shading.light = "FLAT"
-            space.shading.color_type = "TEXTURE"
+def show_materials(window_manager):
+    """Turn solid 3D views to material preview: only materials know from where the plate shows whole."""
+    for window in window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D" and area.spaces.active.shading.type == "SOLID":
+                area.spaces.active.shading.type = "MATERIAL"

@@ -6,7 +6,7 @@ from bpy.types import Operator
 
 from .. import plate, session, shots
 from ..errors import ArtistError
-from ..view import look_through, show_plate_in_solid_views
+from ..view import look_through, show_materials
 from . import grey
 
 
@@ -41,5 +41,5 @@ class EX4D_OT_import_plate(Operator):
         session.current.notice = plate.set_scene_from_plate(scene, found, self.frame_start)
         self.report({"INFO"}, session.current.notice)
         look_through(context, scene.camera)
-        show_plate_in_solid_views(context.window_manager)
+        show_materials(context.window_manager)
         return {"FINISHED"}
