@@ -5,6 +5,7 @@ All network and disk work happens in BackgroundClient's thread. `drain` hands it
 calls it in the graphical Blender, a script calls it (or `wait`) where no timers run. Nothing here is saved or undone.
 """
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import bpy
 
 from .errors import ArtistError
 from .shared_protocol.background import BackgroundClient
+from .shared_protocol.errors import NotRunning
 from .shared_protocol.events import (
     CallDone,
     CallFailed,
@@ -30,6 +32,12 @@ from .shared_protocol.events import (
 TICK_S = 0.1  # between two looks while a job runs
 BUSY_TICK_S = 0.01  # while the mesh is being built
 BUDGET_S = 0.02  # of the main thread per look
+
+SERVER_PROGRAM = ".venv\\Scripts\\ex4d.exe" if sys.platform == "win32" else ".venv/bin/ex4d"
+NO_SERVER_PROGRAM = (
+    f"Run `python3 dev.py setup` in the clone, then `{SERVER_PROGRAM} server start` once, or name the program in the "
+    "extension's preferences."
+)
 
 Files = dict[str, Path]
 Slices = Iterator[tuple[int, int]]  # yields (slices done, slices in all); finishes its work when exhausted
@@ -104,8 +112,8 @@ class Session:
 current = Session()
 
 
-def connect(server_command: list[str]):
-    """Find the running server, or start one; `Connected` or `Disconnected` tells how it went."""
+def connect(server_command: list[str] | None):
+    """Find the running server, or start one with a command; `Connected` or `Disconnected` tells how it went."""
     if current.client is None or server_command != current.server_command:
         close()
         current.client, current.server_command = BackgroundClient(None, server_command), server_command
@@ -218,7 +226,9 @@ def _handle(event):
                 current.error = ""
         case Disconnected():
             current.is_connected = current.is_connecting = False
-            current.error = current.link_error = f"{event.title.rstrip('.')}. {event.hint}"
+            knows_none = event.code == NotRunning.code and current.server_command is None
+            hint = NO_SERVER_PROGRAM if knows_none else event.hint
+            current.error = current.link_error = f"{event.title.rstrip('.')}. {hint}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):

@@ -145,3 +145,13 @@ def test_a_real_job_can_be_cancelled(connected, saved, scene, real_plate):
     assert connected.session.wait(PATIENCE_S)
     assert connected.session.current.notice == "Reconstruction: cancelled"
     assert not scene.ex4d.is_reconstructed
+
+
+def test_the_server_started_last_is_started_again_without_any_setting(connected):
+    subprocess.run([*COMMAND, "server", "stop"], cwd=REPOSITORY, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    connected.session.close()
+    assert bpy.context.preferences.addons[PACKAGE].preferences.server_command == ""
+    bpy.ops.ex4d.connect_server()
+    assert connected.session.wait(PATIENCE_S)
+    assert connected.session.current.error == ""
+    assert connected.session.current.is_connected

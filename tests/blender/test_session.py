@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connection, progress, cancel, failures, and what the buttons say while they are grey."""
 
+import json
 import os
 import sys
 import time
@@ -174,8 +175,17 @@ def test_without_a_server_program_connecting_fails_with_a_sentence_and_at_once(a
     assert "server command cannot be run" in addon.session.current.error
 
 
+@pytest.fixture
+def nothing_known(addon, tmp_path, monkeypatch):
+    """A computer on which no server was started yet and no ex4d is on the PATH. Returns the server's state folder."""
+    monkeypatch.setenv("EX4D_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
 @pytest.mark.parametrize("text", [sys.executable, f'"{sys.executable}" -m ex4d', "ex4d"])
-def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, text):
+def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, nothing_known, text):
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     preferences.server_command = text
     try:
@@ -183,6 +193,28 @@ def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, text):
     finally:
         preferences.property_unset("server_command")
     assert words == {"ex4d": ["ex4d"], sys.executable: [sys.executable]}.get(text, [sys.executable, "-m", "ex4d"])
+
+
+def test_without_a_preference_the_server_started_last_counts_then_the_one_on_the_path(addon, nothing_known, tmp_path):
+    assert addon.preferences.server_command(bpy.context) is None
+    program = tmp_path / "programs" / ("ex4d.exe" if os.name == "nt" else "ex4d")
+    program.parent.mkdir()
+    program.write_bytes(b"")
+    program.chmod(0o755)
+    assert addon.preferences.server_command(bpy.context) == ["ex4d"]
+    record = nothing_known / "command.json"
+    record.write_text(json.dumps([sys.executable, "-m", "ex4d"]), encoding="utf-8")
+    assert addon.preferences.server_command(bpy.context) == [sys.executable, "-m", "ex4d"]
+    record.write_text(json.dumps(["/a/clone/deleted/since/python", "-m", "ex4d"]), encoding="utf-8")
+    assert addon.preferences.server_command(bpy.context) == ["ex4d"]
+
+
+def test_where_no_program_is_known_connecting_says_how_to_get_one(addon, nothing_known):
+    bpy.ops.ex4d.connect_server()
+    assert addon.session.wait(10)
+    said = addon.session.current.error
+    assert said.startswith("No EX-4D server is running. Run `python3 dev.py setup` in the clone, then ")
+    assert "server start` once, or name the program in the extension's preferences." in said
 
 
 def test_an_unexpected_error_reaches_the_panel_instead_of_ending_the_timer(addon, fake, capsys):
