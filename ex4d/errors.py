@@ -50,6 +50,12 @@ class ShotError(InputError):
     code = "bad_shot"
 
 
+class LicenceError(InputError):
+    """The licence of what was asked for has to be accepted first."""
+
+    code = "licence"
+
+
 class MachineError(Ex4dError):
     """This machine lacks something (a package, a GPU, weights); another one may not."""
 

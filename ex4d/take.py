@@ -7,7 +7,8 @@ the shot folder, so that each can be run, looked at and repeated on its own.
 """
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,8 @@ import numpy as np
 import ex4d
 from ex4d.camera import CameraPath, Convention, focal_px_from_lens, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
-from ex4d.depth import DepthClip, DepthKind, best_source, depth_source
+from ex4d.depth import DepthClip, DepthKind
+from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.errors import InputError
 from ex4d.finish import write_result
 from ex4d.generation import engine
@@ -40,6 +42,9 @@ class ReconstructOptions:
     depth: str = "auto"  # name of a depth source; auto takes the best one that this machine has
     depth_file: Path | None = None  # for depth "file"
     depth_kind: DepthKind = "z"  # what that file holds
+    depth_options: Mapping[str, str] = field(default_factory=dict)  # of the source, and what is known: docs/depth.md
+    depth_points: Path | None = None  # .npz of tracked points, see ex4d.depth.known
+    accept_licence: bool = False  # of a source that forbids paid work
     convention: Convention = "exact"
     focal_px: float | None = None  # focal length in pixels of the plate, else from lens and sensor
     lens_mm: float | None = None
@@ -64,11 +69,15 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         clip = resized_as_the_release(clip)
     height, width = clip.frames.shape[1:3]
     focal_px = asked_focal_px(options, width)
-    name = options.depth
-    if name == "auto":
-        name = "file" if options.depth_file else best_source()
-    source = depth_source(name, depth_file=options.depth_file, depth_kind=options.depth_kind, focal_px=focal_px)
-    depth = source.estimate(clip, progress)
+    request = DepthRequest(
+        options.depth,
+        options.depth_file,
+        options.depth_kind,
+        options.depth_options,
+        options.depth_points,
+        options.accept_licence,
+    )
+    depth = find_depth(clip, request, options.convention, focal_px, progress=progress)
     focal_px, notices = known_focal_px(focal_px, depth, width)
     return shot_from(
         clip, depth, pinhole_intrinsics(focal_px, width, height), options.convention, (*clip.notices, *notices)

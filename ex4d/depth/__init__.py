@@ -2,10 +2,18 @@
 """Where the depth of a plate comes from. A new source is one file here and one line in `SOURCES`."""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
-from ex4d.depth.clip import DepthClip, DepthSource, DepthUnit
-from ex4d.depth.file import DEPTH_KINDS, DepthKind, FileDepth
+from ex4d.depth.clip import (
+    DEPTH_KINDS,
+    DepthClip,
+    DepthKind,
+    DepthSource,
+    DepthUnit,
+    DisparityClip,
+    SourceOptions,
+)
+from ex4d.depth.file import FileDepth
 from ex4d.depth.preview import PreviewDepth
 from ex4d.errors import DepthError
 
@@ -16,48 +24,52 @@ __all__ = [
     "DepthKind",
     "DepthSource",
     "DepthUnit",
+    "DisparityClip",
+    "SourceInfo",
+    "SourceOptions",
     "best_source",
     "depth_source",
 ]
 
 
-def _from_file(depth_file: Path | None, depth_kind: DepthKind, focal_px: float | None) -> DepthSource:
-    if depth_file is None:
-        raise DepthError("The depth source 'file' needs a file: give --depth-file.")
-    return FileDepth(depth_file, depth_kind, focal_px)
+@dataclass(frozen=True)
+class SourceInfo:
+    """One entry of the registry."""
+
+    make: Callable[[SourceOptions], DepthSource]  # quick: weights load in `estimate`
+    options: tuple[str, ...] = ()  # keys of --depth-option that it takes
+    needs_file: bool = False
 
 
-def _preview(depth_file: Path | None, depth_kind: DepthKind, focal_px: float | None) -> DepthSource:
-    if depth_file is not None:
-        raise DepthError(f"The depth source 'preview' reads no file, but '{depth_file}' was given. Choose 'file'.")
-    return PreviewDepth()
-
-
-SOURCES: dict[str, Callable[[Path | None, DepthKind, float | None], DepthSource]] = {
-    "file": _from_file,
-    "preview": _preview,
+SOURCES: dict[str, SourceInfo] = {
+    "file": SourceInfo(FileDepth.made_of, needs_file=True),
+    "preview": SourceInfo(lambda options: PreviewDepth()),
 }
 
 
-def depth_source(
-    name: str, *, depth_file: Path | None = None, depth_kind: DepthKind = "z", focal_px: float | None = None
-) -> DepthSource:
+def depth_source(name: str, options: SourceOptions | None = None) -> DepthSource:
     """Make a depth source by name.
 
-    Args:
-        name: one of `SOURCES`.
-        depth_file: what "file" reads.
-        depth_kind: what that file holds.
-        focal_px: focal length of the plate in pixels, None when unknown.
-
     Raises:
-        DepthError: no such source, or it cannot be made of these arguments.
+        DepthError: no such source, or it cannot be made of these options.
     """
+    options = options or SourceOptions()
     if name not in SOURCES:
         raise DepthError(f"There is no depth source '{name}'. Choose one of {', '.join(SOURCES)}.")
-    if depth_kind not in DEPTH_KINDS:
-        raise DepthError(f"The kind of a depth file is one of {', '.join(DEPTH_KINDS)}, got '{depth_kind}'.")
-    return SOURCES[name](depth_file, depth_kind, focal_px)
+    info = SOURCES[name]
+    if options.depth_kind not in DEPTH_KINDS:
+        raise DepthError(f"The kind of a depth file is one of {', '.join(DEPTH_KINDS)}, got '{options.depth_kind}'.")
+    if info.needs_file and options.depth_file is None:
+        raise DepthError(f"The depth source '{name}' needs a file: give --depth-file.")
+    if not info.needs_file and options.depth_file is not None:
+        raise DepthError(
+            f"The depth source '{name}' reads no file, but '{options.depth_file}' was given. Choose 'file'."
+        )
+    unknown = [key for key in options.values if key not in info.options]
+    if unknown:
+        known = f"it takes {', '.join(info.options)}" if info.options else "it takes none"
+        raise DepthError(f"The depth source '{name}' has no option {', '.join(unknown)}: {known}.")
+    return info.make(options)
 
 
 def best_source() -> str:

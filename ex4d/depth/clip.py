@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every depth source delivers, and the checks that make an array a depth clip."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,19 @@ from numpy.typing import NDArray
 from ex4d.document import Json
 from ex4d.errors import DepthError
 from ex4d.progress import ProgressCallback
+from ex4d.source_camera import SourceCameras
 from ex4d.video import Clip
 
 DepthUnit = Literal["metric", "relative", "reference"]
+DepthKind = Literal["z", "ray", "disparity", "inverse"]
+DEPTH_KINDS: tuple[DepthKind, ...] = get_args(DepthKind)
+"""z: along the camera's axis. ray: along each pixel's ray. inverse: 1/z. disparity: larger is nearer, no scale."""
 
 
-@dataclass(frozen=True)
-class DepthClip:
-    """The depth of a clip, and what may be done with it."""
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where depth comes from, what may be done with it, and what came with it."""
 
-    depth: NDArray[np.float32]  # z-depth in shot units, finite, > 0. [T, H, W]
-    kind: DepthUnit  # true units; right up to scale and offset only; or the release's own rule
     source: str  # what made it, as shown to the artist
     licence: str
     commercial_use: bool | None  # whether that licence allows paid work; None when only its maker knows
@@ -32,18 +35,60 @@ class DepthClip:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class DepthClip(Origin):
+    """The depth of a clip."""
+
+    depth: NDArray[np.float32]  # z-depth in shot units, finite, > 0. [T, H, W]
+    kind: DepthUnit  # true units; right up to scale and offset only; or the release's own rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisparityClip(Origin):
+    """What a source without scale says: larger is nearer, one unknown scale and offset for the whole clip.
+
+    `ex4d.depth.normalise` brings it to z.
+    """
+
+    disparity: NDArray[np.float32]  # finite, any range. [T, H, W]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a source may be made of; each uses what it needs and refuses what it cannot use."""
+
+    depth_file: Path | None = None
+    depth_kind: DepthKind = "z"  # what that file holds
+    focal_px: float | None = None  # focal length of the plate in pixels, None when unknown
+    cameras: SourceCameras | None = None  # the plate's own camera, when it was solved or given
+    values: Mapping[str, str] = field(default_factory=dict)  # --depth-option KEY=VALUE, those of `SourceInfo.options`
+
+
 class DepthSource(Protocol):
     """Turns the frames of a clip into their depth."""
 
     name: str  # in the registry and on the command line
-    label: str  # in the panel
-    licence: str
+
+    @property
+    def label(self) -> str:
+        """In the panel."""
+
+    @property
+    def licence(self) -> str:
+        """Of the depth that comes out."""
 
     @property
     def commercial_use(self) -> bool | None:
-        """Whether the licence allows paid work; None when only the maker of the depth knows."""
+        """Whether the licence allows paid work; None when only the maker of the depth knows.
 
-    def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
+        False makes `reconstruct` ask for an explicit accept before anything is loaded.
+        """
+
+    @property
+    def cache_key(self) -> dict[str, Json] | None:
+        """Everything beside the clip and the code that decides the outcome; None when reading it again is as fast."""
+
+    def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip | DisparityClip:
         """Find the depth of every frame.
 
         Raises:

@@ -7,30 +7,20 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ex4d.depth.clip import DepthClip, DepthUnit, check_size, check_values
-from ex4d.depth.normalise import reference_depth, unit_disparity
+from ex4d.depth.clip import DEPTH_KINDS, DepthClip, DepthKind, DisparityClip, SourceOptions, check_size, check_values
 from ex4d.errors import DepthError, VideoError
 from ex4d.progress import Progress, ProgressCallback, track
 from ex4d.video import Clip
 from ex4d.video_decode import decoded_frames, read_timeline
 
-DepthKind = Literal["z", "ray", "disparity", "inverse"]
-DEPTH_KINDS: tuple[DepthKind, ...] = get_args(DepthKind)
-"""z: along the camera's axis. ray: along each pixel's ray. inverse: 1/z. disparity: larger is nearer, no scale."""
-
 GREY16_MAX = 65535
 # Without a side file a 16-bit value is the distance itself (millimetres, say), or a share of the largest disparity.
 GREY16_SCALES: dict[DepthKind, float] = {"z": GREY16_MAX, "ray": GREY16_MAX, "disparity": 1.0, "inverse": 1.0}
-
-DISPARITY_NOTICE = (
-    "Disparity has no scale. It was brought to z as the EX-4D release does, so far things lie very far; "
-    "give z or inverse depth for true proportions."
-)
 
 
 @dataclass(frozen=True)
@@ -60,8 +50,14 @@ class FileDepth:
     label = "Depth file"
     licence = "as the file's maker says"
     commercial_use = None
+    cache_key = None
 
-    def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
+    @classmethod
+    def made_of(cls, options: SourceOptions) -> "FileDepth":
+        assert options.depth_file is not None
+        return cls(options.depth_file, options.depth_kind, options.focal_px)
+
+    def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip | DisparityClip:
         """Read the depth of every frame of the clip.
 
         Raises:
@@ -74,50 +70,45 @@ class FileDepth:
         check_values(stored.values, self.path.name, positive=stored.kind != "disparity")
         if progress is not None:
             progress(Progress("Reading the depth", len(stored.values), len(stored.values)))
-        depth, unit = z_depth(stored.values, stored.kind, self.focal_px, self.path.name)
+        origin: dict[str, Any] = {
+            "source": f"file {self.path.name}",
+            "licence": self.licence,
+            "commercial_use": self.commercial_use,
+            "focal_px": self.focal_px,
+            "sky": stored.sky,
+            "valid": stored.valid,
+            "parameters": {"file": self.path.name, "kind": stored.kind, "scale": stored.scale},
+        }
+        if stored.kind == "disparity":
+            return DisparityClip(disparity=stored.values.astype(np.float32), **origin)
+        depth = z_depth(stored.values, stored.kind, self.focal_px, self.path.name)
         check_values(depth, self.path.name)  # 1/z of a tiny number is no depth either
-        notices = (DISPARITY_NOTICE,) if stored.kind == "disparity" else ()
-        return DepthClip(
-            depth=depth,
-            kind=unit,
-            source=f"file {self.path.name}",
-            licence=self.licence,
-            commercial_use=self.commercial_use,
-            focal_px=self.focal_px,
-            sky=stored.sky,
-            valid=stored.valid,
-            parameters={"file": self.path.name, "kind": stored.kind, "scale": stored.scale},
-            notices=notices,
-        )
+        return DepthClip(depth=depth, kind="metric", **origin)
 
 
-def z_depth(
-    values: NDArray[Any], kind: DepthKind, focal_px: float | None, name: str
-) -> tuple[NDArray[np.float32], DepthUnit]:
+def z_depth(values: NDArray[Any], kind: DepthKind, focal_px: float | None, name: str) -> NDArray[np.float32]:
     """Turn what a file holds into z-depth.
 
     Args:
         values: of that kind, checked. [T, H, W]
-        kind: see `DEPTH_KINDS`.
+        kind: see `DEPTH_KINDS`, not disparity.
         focal_px: focal length in pixels, the principal point in the middle; needed by kind "ray".
         name: of the file, for the message.
 
     Returns:
-        z-depth float32 [T, H, W]; its unit.
+        z-depth, shot units. float32 [T, H, W]
     """
-    if kind == "disparity":
-        return reference_depth(unit_disparity(values)), "reference"
     if kind == "inverse":
-        return (1 / values.astype(np.float64)).astype(np.float32), "metric"
+        return (1 / values.astype(np.float64)).astype(np.float32)
     if kind == "z":
-        return values.astype(np.float32), "metric"
+        return values.astype(np.float32)
     if focal_px is None:
         raise DepthError(f"'{name}' holds distances along the ray: they need the lens. Give --focal-px or --lens.")
     height, width = values.shape[1:]
     x = (np.arange(width) + 0.5 - width / 2) / focal_px
     y = (np.arange(height) + 0.5 - height / 2) / focal_px
     ray_length = np.sqrt(1 + x**2 + y[:, None] ** 2)
-    return (values / ray_length).astype(np.float32), "metric"
+    return np.asarray(values / ray_length, np.float32)
 
 
 def read_depth_file(path: Path, kind: DepthKind, progress: ProgressCallback | None = None) -> StoredDepth:

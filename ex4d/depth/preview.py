@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ex4d.depth.clip import DepthClip
 from ex4d.depth.normalise import relief_depth
+from ex4d.document import Json
 from ex4d.progress import ProgressCallback, track
 from ex4d.video import Clip
 
@@ -46,6 +47,10 @@ class PreviewDepth:
     label = "preview relief: no depth model"
     licence = "Apache-2.0"
     commercial_use = True
+
+    @property
+    def cache_key(self) -> dict[str, Json]:
+        return {}
 
     def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
         """Make the relief of every frame."""

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ex4d.depth import DEPTH_KINDS, SOURCES, best_source, depth_source
-from ex4d.depth.normalise import reference_depth, relief_depth, unit_disparity
+from ex4d.depth import DEPTH_KINDS, SOURCES, SourceOptions, best_source, depth_source
+from ex4d.depth.normalise import Known, reference_depth, relief_depth, unit_disparity
 from ex4d.depth.preview import FAR, NEAR, _shallowness, _small
+from ex4d.depth.scaling import scaled
 from ex4d.errors import Cancelled, DepthError
 from ex4d.progress import Progress
 from ex4d.video import Clip, write_video
@@ -35,6 +36,10 @@ def depth() -> np.ndarray:
     return np.random.default_rng(0).uniform(1, 20, (COUNT, HEIGHT, WIDTH)).astype(np.float32)
 
 
+def file_source(path: Path, **options):
+    return depth_source("file", SourceOptions(path, **options))
+
+
 # --------------------------------------------------------------------------------------------------------- files
 
 
@@ -43,7 +48,7 @@ def test_every_array_format_gives_the_same_depth(tmp_path, clip, depth):
     np.savez_compressed(tmp_path / "b.npz", inverse_depth=1 / depth.astype(np.float64))
     np.save(tmp_path / "c.npy", depth)
     for name in ("a.npz", "b.npz", "c.npy"):
-        result = depth_source("file", depth_file=tmp_path / name).estimate(clip)
+        result = file_source(tmp_path / name).estimate(clip)
         np.testing.assert_allclose(result.depth, depth, rtol=1e-6)
         assert result.depth.dtype == np.float32
         assert result.kind == "metric"
@@ -54,12 +59,12 @@ def test_every_array_format_gives_the_same_depth(tmp_path, clip, depth):
 def test_sky_and_valid_layers_come_along(tmp_path, clip, depth):
     sky, valid = depth > 15, depth < 18
     np.savez(tmp_path / "a.npz", depth=depth, sky=sky, valid=valid)
-    result = depth_source("file", depth_file=tmp_path / "a.npz").estimate(clip)
+    result = file_source(tmp_path / "a.npz").estimate(clip)
     np.testing.assert_array_equal(result.sky, sky)
     np.testing.assert_array_equal(result.valid, valid)
     np.savez(tmp_path / "a.npz", depth=depth, sky=sky[0])
     with pytest.raises(DepthError, match="sky must be bool"):
-        depth_source("file", depth_file=tmp_path / "a.npz").estimate(clip)
+        file_source(tmp_path / "a.npz").estimate(clip)
 
 
 def test_distance_along_the_ray_becomes_z(tmp_path, clip, depth):
@@ -68,21 +73,23 @@ def test_distance_along_the_ray_becomes_z(tmp_path, clip, depth):
     y = (np.arange(HEIGHT) + 0.5 - HEIGHT / 2) / focal_px
     rays = np.stack([*np.meshgrid(x, y), np.ones((HEIGHT, WIDTH))], axis=-1)
     np.save(tmp_path / "a.npy", depth * np.linalg.norm(rays, axis=-1))
-    source = depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="ray", focal_px=focal_px)
+    source = file_source(tmp_path / "a.npy", depth_kind="ray", focal_px=focal_px)
     np.testing.assert_allclose(source.estimate(clip).depth, depth, rtol=1e-6)
     with pytest.raises(DepthError, match="--focal-px"):
-        depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="ray").estimate(clip)
+        file_source(tmp_path / "a.npy", depth_kind="ray").estimate(clip)
 
 
 def test_inverse_depth_and_disparity_are_told_apart(tmp_path, clip, depth):
     np.save(tmp_path / "a.npy", 1 / depth)
-    inverse = depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="inverse").estimate(clip)
+    inverse = file_source(tmp_path / "a.npy", depth_kind="inverse").estimate(clip)
     np.testing.assert_allclose(inverse.depth, depth, rtol=1e-5)
-    disparity = depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
-    assert disparity.kind == "reference"
-    assert disparity.depth.min() == pytest.approx(2.5641, abs=1e-4)
-    assert disparity.depth.max() == 10000
-    assert any("no scale" in notice for notice in disparity.notices)
+    disparity = file_source(tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
+    np.testing.assert_array_equal(disparity.disparity, 1 / depth)
+    released = scaled(disparity, "reference", Known())
+    assert released.kind == "reference"
+    assert released.depth.min() == pytest.approx(2.5641, abs=1e-4)
+    assert released.depth.max() == 10000
+    assert any("10000" in notice for notice in released.notices)
 
 
 def test_sixteen_bit_video_with_its_side_file_gives_inverse_depth(tmp_path, clip, depth):
@@ -90,7 +97,7 @@ def test_sixteen_bit_video_with_its_side_file_gives_inverse_depth(tmp_path, clip
     values = np.rint(65535 / depth / scale).astype(np.uint16)
     write_video(tmp_path / "depth.mkv", values, Fraction(25), "ffv1")
     (tmp_path / "depth.json").write_text(json.dumps({"kind": "inverse", "scale": scale}))
-    result = depth_source("file", depth_file=tmp_path / "depth.mkv").estimate(clip)
+    result = file_source(tmp_path / "depth.mkv").estimate(clip)
     np.testing.assert_allclose(1 / result.depth, values / 65535 * scale, rtol=1e-6)
     np.testing.assert_allclose(result.depth, depth, rtol=2e-4)
     assert result.parameters["kind"] == "inverse"
@@ -99,7 +106,7 @@ def test_sixteen_bit_video_with_its_side_file_gives_inverse_depth(tmp_path, clip
 def test_sixteen_bit_pictures_without_a_side_file_hold_the_distance_itself(tmp_path, clip, depth):
     millimetres = np.rint(depth[:1] * 1000).astype(np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), millimetres[0])
-    result = depth_source("file", depth_file=tmp_path / "a.png").estimate(clip_of(clip.frames[:1]))
+    result = file_source(tmp_path / "a.png").estimate(clip_of(clip.frames[:1]))
     np.testing.assert_allclose(result.depth, millimetres, rtol=1e-6)
 
 
@@ -117,22 +124,22 @@ def test_a_wrong_side_file_is_named(tmp_path, clip, content, message):
     write_video(tmp_path / "depth.mkv", np.ones((COUNT, HEIGHT, WIDTH), np.uint16), Fraction(25), "ffv1")
     (tmp_path / "depth.json").write_text(content)
     with pytest.raises(DepthError, match=message):
-        depth_source("file", depth_file=tmp_path / "depth.mkv").estimate(clip)
+        file_source(tmp_path / "depth.mkv").estimate(clip)
 
 
 def test_depth_of_another_size_is_refused_with_both_sizes(tmp_path, clip, depth):
     np.save(tmp_path / "a.npy", depth[:, :10])
     with pytest.raises(DepthError, match=r"25 x 10 pixels, the plate 25 x 18"):
-        depth_source("file", depth_file=tmp_path / "a.npy").estimate(clip)
+        file_source(tmp_path / "a.npy").estimate(clip)
     np.save(tmp_path / "a.npy", depth[:3])
     with pytest.raises(DepthError, match=r"3 frames, the plate has 4"):
-        depth_source("file", depth_file=tmp_path / "a.npy").estimate(clip)
+        file_source(tmp_path / "a.npy").estimate(clip)
     np.save(tmp_path / "a.npy", depth[0])  # one still is not stretched over the clip
     with pytest.raises(DepthError, match=r"1 frames, the plate has 4"):
-        depth_source("file", depth_file=tmp_path / "a.npy").estimate(clip)
+        file_source(tmp_path / "a.npy").estimate(clip)
     np.save(tmp_path / "a.npy", depth[..., None])
     with pytest.raises(DepthError, match=r"must be \[T, H, W\]"):
-        depth_source("file", depth_file=tmp_path / "a.npy").estimate(clip)
+        file_source(tmp_path / "a.npy").estimate(clip)
 
 
 @pytest.mark.parametrize("kind", ["z", "inverse"])
@@ -143,7 +150,7 @@ def test_values_that_are_no_depth_are_counted_and_located(tmp_path, clip, depth,
     depth[3, 0, 0] = np.inf
     np.save(tmp_path / "a.npy", depth)
     with pytest.raises(DepthError) as caught:
-        depth_source("file", depth_file=tmp_path / "a.npy", depth_kind=kind).estimate(clip)
+        file_source(tmp_path / "a.npy", depth_kind=kind).estimate(clip)
     message = str(caught.value)
     for part in ("3 NaN", "1 zero", "2 negative", "1 infinite", "frame 1 at column 6, row 5"):
         assert part in message
@@ -152,18 +159,20 @@ def test_values_that_are_no_depth_are_counted_and_located(tmp_path, clip, depth,
 def test_disparity_may_hold_zeros_but_no_nan_and_must_not_be_flat(tmp_path, clip, depth):
     depth[0, 0, 0] = 0
     np.save(tmp_path / "a.npy", depth)
-    assert depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="disparity").estimate(clip).depth.max() == 1e4
+    file_source(tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
     depth[0, 0, 1] = np.nan
     np.save(tmp_path / "a.npy", depth)
     with pytest.raises(DepthError, match="1 NaN"):
-        depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
+        file_source(tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
     np.save(tmp_path / "a.npy", np.full_like(depth, 0.5))
-    with pytest.raises(DepthError, match=r"0\.5 everywhere"):
-        depth_source("file", depth_file=tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
+    flat = file_source(tmp_path / "a.npy", depth_kind="disparity").estimate(clip)
+    for rule in ("fitted", "reference"):
+        with pytest.raises(DepthError, match=r"0\.5 everywhere"):
+            scaled(flat, rule, Known())
 
 
 def test_files_that_hold_no_depth_are_refused(tmp_path, clip, depth):
-    source = lambda name: depth_source("file", depth_file=tmp_path / name)  # noqa: E731
+    source = lambda name: file_source(tmp_path / name)  # noqa: E731
     with pytest.raises(DepthError, match="There is no depth file"):
         source("missing.npz").estimate(clip)
     (tmp_path / "a.npz").write_bytes(b"PK not really")
@@ -186,7 +195,7 @@ def test_files_that_hold_no_depth_are_refused(tmp_path, clip, depth):
 def test_objects_in_a_numpy_file_are_never_loaded(tmp_path, clip):
     np.save(tmp_path / "a.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
     with pytest.raises(DepthError, match="cannot be read"):
-        depth_source("file", depth_file=tmp_path / "a.npy").estimate(clip)
+        file_source(tmp_path / "a.npy").estimate(clip)
 
 
 # ------------------------------------------------------------------------------------------------- normalisation
@@ -329,9 +338,9 @@ def test_sources_are_found_by_name(tmp_path):
     with pytest.raises(DepthError, match="--depth-file"):
         depth_source("file")
     with pytest.raises(DepthError, match="reads no file"):
-        depth_source("preview", depth_file=tmp_path / "a.npz")
+        depth_source("preview", SourceOptions(tmp_path / "a.npz"))
     with pytest.raises(DepthError, match="kind of a depth file"):
-        depth_source("file", depth_file=tmp_path / "a.npz", depth_kind="metres")
+        file_source(tmp_path / "a.npz", depth_kind="metres")
 
 
 @pytest.mark.parametrize("name", ["preview", "file"])
@@ -340,6 +349,6 @@ def test_cancelling_stops_a_source(tmp_path, clip, name):
         raise Cancelled("stopped")
 
     write_video(tmp_path / "a.mkv", np.ones((COUNT, HEIGHT, WIDTH), np.uint16), Fraction(25), "ffv1")
-    source = depth_source(name, depth_file=tmp_path / "a.mkv" if name == "file" else None)
+    source = depth_source(name, SourceOptions(tmp_path / "a.mkv" if name == "file" else None))
     with pytest.raises(Cancelled):
         source.estimate(clip, cancel)

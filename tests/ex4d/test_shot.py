@@ -98,7 +98,14 @@ def test_depth_in_half_precision_is_read_too(tmp_path, shot):
 
 def test_a_clip_and_its_depth_become_a_shot(shot):
     clip = Clip(shot.frames, shot.fps, 5, Path("a.mov"), "a" * 64, "10:00:00:00", ("clip",))
-    depth = DepthClip(shot.depth, "relative", "preview", "Apache-2.0", True, notices=("depth",))
+    depth = DepthClip(
+        depth=shot.depth,
+        kind="relative",
+        source="preview",
+        licence="Apache-2.0",
+        commercial_use=True,
+        notices=("depth",),
+    )
     made = shot_from(clip, depth, shot.intrinsics, "exact", ("clip", "lens"))
     assert made.plate == PlateInfo("a.mov", "a" * 64, 5, "10:00:00:00")
     assert made.depth_info.kind == "relative"

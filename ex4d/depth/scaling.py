@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step between a source and the shot: z-depth out of whatever the source could say."""
+
+import dataclasses
+
+from ex4d.depth.clip import DepthClip, DepthUnit, DisparityClip
+from ex4d.depth.normalise import Known, Normalisation, fit_clip, fitted_depth, reference_depth, unit_disparity
+from ex4d.errors import DepthError
+
+REFERENCE_NOTICE = (
+    "The disparity was brought to z as the EX-4D release does: the nearest thing at 2.56, the farthest at 10000. "
+    "Use the normalisation 'fitted' for true proportions."
+)
+
+
+def scaled(clip: DepthClip | DisparityClip, normalisation: Normalisation, known: Known) -> DepthClip:
+    """The z-depth of a clip.
+
+    Args:
+        clip: from a source. Depth that is z already passes through.
+        normalisation: for disparity, the rule.
+        known: for disparity under `fitted`, what is known about the plate's distances.
+
+    Raises:
+        DepthError: what is known does not fit the clip, or is of no use for it.
+    """
+    if isinstance(clip, DepthClip):
+        if len(known.points):
+            raise DepthError(
+                f"The depth of '{clip.source}' has its own scale, so known distances cannot change it. Leave them out."
+            )
+        return clip
+    if normalisation == "reference":
+        if known:
+            raise DepthError(
+                "The normalisation 'reference' uses no known distances. Choose 'fitted', or leave them out."
+            )
+        depth, notice, numbers = reference_depth(unit_disparity(clip.disparity)), REFERENCE_NOTICE, {}
+    else:
+        fit = fit_clip(clip.disparity, known, clip.sky, clip.valid)
+        depth = fitted_depth(clip.disparity, fit, clip.sky)
+        numbers = {"scale": fit.scale, "offset": fit.offset, "card": fit.card, "how": fit.how}
+        notice = f"The scale of the depth comes from {fit.how}."
+        if not known:
+            notice = (
+                f"Nothing is known about this plate's distances. {fit.how.removeprefix('nothing: ').capitalize()}; "
+                "give near and far, or one measured distance, for a true scale."
+            )
+    origin = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip) if field.name != "disparity"}
+    origin["parameters"] = {**clip.parameters, "normalisation": {"rule": normalisation, **numbers}}
+    origin["notices"] = (*clip.notices, notice)
+    kind: DepthUnit = "reference" if normalisation == "reference" else "metric" if len(known.points) > 1 else "relative"
+    return DepthClip(depth=depth, kind=kind, **origin)
