@@ -41,6 +41,7 @@ def job_of(scene):
         "depth": state.depth_source,
         "convention": "exact",
         "focal_px": source_focal_px(state),
+        "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
     }
     inputs = {"plate": plate}
     if state.depth_source == "file":

@@ -96,6 +96,8 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
         np.testing.assert_allclose(found, np.stack([z * x, z, -z * y[:, None]], axis=-1), rtol=1e-5, atol=1e-5)
     assert state.depth_notice == "file depth.npz"
     assert state.licence_notice
+    shot = json.loads((saved.parent / "ex4d" / "plate" / "shot.json").read_text(encoding="utf-8"))
+    assert shot["plate"]["path"] == str(plate.resolve())
 
     bpy.ops.ex4d.add_camera()
     scene.camera.location.x = 0.6

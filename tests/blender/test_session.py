@@ -21,7 +21,7 @@ def test_the_link_libraries_come_from_the_extension(addon):
     assert addon.session.BackgroundClient.__module__ == f"{PACKAGE}.shared_protocol.background"
 
 
-def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, imported):
+def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, imported, plate_path):
     imported.source_camera.data.lens, imported.source_camera.data.sensor_width = 35.0, 24.0
     bpy.ops.ex4d.reconstruct()
     _, kind, params, inputs, _ = fake.submitted[-1]
@@ -30,6 +30,7 @@ def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, impo
         "depth": "auto",
         "convention": "exact",
         "focal_px": pytest.approx(35 / 24 * 12),
+        "plate_path": str(plate_path.resolve()),
     }
     assert set(inputs) == {"plate"}
 
