@@ -105,8 +105,11 @@ class EX4D_PT_take(SidebarPanel, Panel):
         layout.prop(state, "seed")
         layout.operator("ex4d.render_take", icon="RENDER_ANIMATION")
         layout.operator("ex4d.load_result", icon="SEQUENCE")
-        if state.take_notice:
-            wrapped(layout.box(), context, state.take_notice, "INFO")
+        if state.last_take:
+            notes = layout.box()
+            if state.take_coverage:
+                wrapped(notes, context, state.take_coverage, "MOD_MASK")
+            wrapped(notes, context, state.take_notice, "INFO")
 
 
 class EX4D_PT_status(SidebarPanel, Panel):

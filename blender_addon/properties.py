@@ -62,6 +62,7 @@ class EX4D_SceneState(PropertyGroup):
     take_name: StringProperty(name="Take", default="take_01")
     seed: IntProperty(name="Seed", min=0)
     last_take: StringProperty(name="Last Take")
+    take_coverage: StringProperty(name="Coverage")
     take_notice: StringProperty(name="Take Notice")
 
 

@@ -108,14 +108,31 @@ def _show(shot_id, take):
             notices.append("Output > Post Processing > Sequencer is off, so that renders still show the scene.")
         state.last_take = name
         state.take_name = next_name(name)
+        state.take_coverage = coverage_of(take.record, result.frame_start)
         state.take_notice = " ".join(notices)
 
 
 def said_by(record):
     """Return what take.json tells the artist, as sentences."""
-    unseen = record["unseen"]
-    coverage = f"The plate does not show {unseen['mean']:.0%} of the picture ({unseen['worst']:.0%} at worst)."
-    return [f"Painted by the {record['engine']} engine.", coverage, *record["notices"]]
+    engine = record.get("engine")
+    return [*([f"Painted by the {engine} engine."] if engine else []), *record.get("notices", ())]
+
+
+def coverage_of(record, frame_start):
+    """Return how much of the picture the plate never saw, as a sentence; empty if take.json does not tell.
+
+    Args:
+        record: take.json.
+        frame_start: scene frame of the take's first picture.
+    """
+    unseen = record.get("unseen", {})
+    mean, worst, worst_frame = (unseen.get(name) for name in ("mean", "worst", "worst_frame"))
+    if mean is None:
+        return ""
+    text = f"The plate does not show {mean:.0%} of the picture"
+    if worst is not None and worst_frame is not None:
+        text += f", {worst:.0%} at worst (frame {frame_start + worst_frame})"
+    return f"{text}."
 
 
 def next_name(name):

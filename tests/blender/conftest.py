@@ -185,7 +185,7 @@ def fake(addon, shot_depth, plate_frames):
         record = {
             "schema": 1,
             "engine": "preview",
-            "unseen": {"mean": 0.1, "worst": 0.25},
+            "unseen": {"mean": 0.1, "worst": 0.25, "worst_frame": 2},
             "notices": ["Filled, not generated."],
         }
         (output_folder / "take.json").write_text(json.dumps(record), encoding="utf-8")

@@ -82,7 +82,9 @@ def test_every_state_of_the_job_can_be_drawn(addon, drawn, fake, imported, scene
     bpy.ops.ex4d.render_take()
     while addon.session.drain():
         drawn()
-    assert "take_01 is in the sequencer" in " ".join(drawn())
+    said = " ".join(drawn())
+    assert "take_01 is in the sequencer" in said
+    assert "does not show 10% of the picture" in said
 
 
 def test_long_texts_are_broken_between_words(addon):

@@ -83,8 +83,25 @@ def test_rendering_the_scene_still_shows_the_scene(scene, take):
 
 
 def test_the_artist_is_told_what_was_painted_and_by_what(take):
-    for said in ("preview engine", "does not show 10% of the picture (25% at worst)", "Filled, not generated."):
+    assert take.take_coverage == "The plate does not show 10% of the picture, 25% at worst (frame 3)."
+    for said in ("preview engine", "Filled, not generated."):
         assert said in take.take_notice
+
+
+def test_the_worst_frame_is_named_as_the_timeline_counts(addon, scene, fake, take):
+    scene.frame_start = 3
+    bpy.ops.ex4d.render_take()
+    assert addon.session.wait(10)
+    assert "(frame 5)" in take.take_coverage
+
+
+@pytest.mark.parametrize(
+    ("record", "coverage"),
+    [({}, ""), ({"unseen": {}}, ""), ({"unseen": {"mean": 0.5}}, "The plate does not show 50% of the picture.")],
+)
+def test_a_take_that_tells_less_is_shown_with_what_it_tells(addon, record, coverage):
+    assert addon.takes.coverage_of(record, 1) == coverage
+    assert addon.takes.said_by(record) == []
 
 
 def test_an_artists_own_edit_keeps_its_settings(addon, scene, reconstructed):
