@@ -178,9 +178,11 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         "paid work": PAID_WORK[shot.depth_info.commercial_use],
     }
     if options.save_mesh:
-        from ex4d.mesh import watertight_mesh, write_ply
+        from ex4d.mesh import far_depth, watertight_mesh
+        from ex4d.ply import write_ply
 
-        mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention)
+        sky = None if shot.sky is None else shot.sky[0]
+        mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention, far_depth(shot.depth, shot.sky), sky)
         write_ply(options.shot / "mesh.ply", mesh, shot.frames[0])
         facts["mesh"] = str(options.shot / "mesh.ply")
     return Outcome(facts, shot.notices)

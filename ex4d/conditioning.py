@@ -29,6 +29,7 @@ def render_conditioning(
     cameras: CameraPath,
     raster: str | Rasteriser = "auto",
     progress: ProgressCallback | None = None,
+    sky: Array | None = None,
 ) -> Conditioning:
     """Draw the shot's meshes from the take's cameras.
 
@@ -40,6 +41,7 @@ def render_conditioning(
         intrinsics: the plate camera's, pixels. [3, 3]
         cameras: the take's; `source_frame` is rounded to the nearest frame of the plate.
         raster: a backend's name or the backend itself.
+        sky: where the plate shows the sky, which then stands on the far card (exact). bool [T, H, W]
 
     Raises:
         CameraError: a camera asks for a frame that the shot does not have, or (reference) for another size.
@@ -56,15 +58,17 @@ def render_conditioning(
             "Set the camera's size to the plate's or use the exact convention."
         )
     backend = rasteriser(raster) if isinstance(raster, str) else raster
-    used = [int(frame) for frame in np.unique(source)]
-    for frame in used:
-        check_depth(depth[frame], frame)
-    far = max(far_depth(depth[frame]) for frame in used)
+    for frame, plane in enumerate(depth):
+        check_depth(plane, frame)
+    if sky is not None and sky.shape != depth.shape:
+        raise ShapeError(f"sky must be {list(depth.shape)} like the depth, got {list(sky.shape)}.")
+    far = far_depth(depth, sky)
     result = _empty(len(cameras), cameras.height, cameras.width)
     mesh: DWMesh | None = None
     for n in track(range(len(cameras)), "Rendering the mesh", progress):
         if mesh is None or source[n] != source[n - 1]:
-            mesh = watertight_mesh(depth[source[n]], intrinsics, convention, far)
+            shown = source[n]
+            mesh = watertight_mesh(depth[shown], intrinsics, convention, far, None if sky is None else sky[shown])
         view = backend.render(
             mesh,
             frames[source[n]],

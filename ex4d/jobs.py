@@ -15,9 +15,9 @@ import numpy as np
 
 from ex4d.camera import Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
+from ex4d.display import display_arrays
 from ex4d.errors import InputError
 from ex4d.generation import ENGINES
-from ex4d.mesh import display_arrays
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import read_shot, write_shot
@@ -72,7 +72,7 @@ def _reconstruct(
     shot = dataclasses.replace(shot, plate=dataclasses.replace(shot.plate, path=plate_path))
     folder = workdir / "shot"
     write_shot(folder, shot)
-    arrays = display_arrays(shot.depth, shot.intrinsics, shot.convention, progress)
+    arrays = display_arrays(shot.depth, shot.intrinsics, shot.convention, progress, shot.sky)
     with (folder / "display.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return _outputs(folder, "shot.json", "plate.mkv", "depth.npz", "display.npz")

@@ -6,34 +6,21 @@ the release's order: 0 = (c, a, b), 1 = (c, b, e). Two more faces, the closing q
 corners. Faces that do not show the plate stay in the mesh as occluders: they hide what lies behind them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar, cast
 
-import numba
 import numpy as np
 
 from ex4d.camera import Array, Convention, check_convention, check_intrinsics, pixel_grid
 from ex4d.errors import DepthError, ShapeError
-from ex4d.progress import ProgressCallback, track
-from ex4d.storage import replacing
+from ex4d.silhouette import snapped_silhouettes
+from ex4d.tears import MIN_ANGLE_DEG, find_whole_faces, restore_steep_surfaces, smallest_angle_deg, untorn_vertices
 
-MIN_ANGLE_DEG = 2.5  # EX-4D release, recon.py: a face with a sharper corner is cut
 BORDER_DEPTH = 100.0  # EX-4D release, recon.py: depth of the outermost rows and columns
 # The far end of the skirt (exact) lies this much beyond the deepest point, so that it hides nothing of the plate.
 FAR_FACTOR = 1.25
-# A steep edge still belongs to one surface when this many steps on one side of it go on alike, within this factor: a
-# plane's disparity is linear in pixels, so ground runs steep for long; a blurred silhouette is shorter.
-SURFACE_RUN = 12
-SURFACE_FACTOR = 1.5
-
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-def compiled(function: Function) -> Function:
-    """Compile with numba: without the interpreter's lock, IEEE arithmetic only, kept on disk for the next process."""
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+# The far card (exact) stands at this many times the distance of the nearer quarter of the shot. A move as long as that
+# distance shifts the card by f / 250: 2 pixels at f = 500, too little to tell what stands on it from what is farther.
+CARD_FACTOR = 250.0
 
 
 @dataclass(frozen=True)
@@ -87,17 +74,34 @@ def check_depth(depth: Array, frame: int | None = None) -> None:
         raise DepthError(f"{name} must be finite and above 0 everywhere, but has {bad} of {depth.size} pixels.")
 
 
-def far_depth(depth: Array) -> float:
-    """Where the skirt of an `exact` mesh ends: beyond everything in the depth [..., H, W] of the shot."""
-    return float(depth.max()) * FAR_FACTOR
+def far_depth(depth: Array, sky: Array | None = None) -> float:
+    """Where the skirt of an `exact` mesh ends, beyond everything in the shot; `card_depth` follows from it.
+
+    Args:
+        depth: z-depth of the shot, shot units. [..., H, W]
+        sky: where it shows the sky, whose depth means nothing. bool [..., H, W]
+    """
+    solid = depth if sky is None or sky.all() else depth[~sky]
+    every = max(1, solid.size // 65536)  # a quarter of the pixels is a quarter of a sample of them
+    card = CARD_FACTOR * float(np.quantile(solid.ravel()[::every], 0.25))
+    if sky is None or not sky.any():
+        card = min(card, float(solid.max()))
+    return card * FAR_FACTOR
 
 
-def watertight_mesh(depth: Array, intrinsics: Array, convention: Convention, far: float | None = None) -> DWMesh:
+def card_depth(far: float) -> np.float32:
+    """Depth of the far card, on which the sky and everything beyond it stand. far: see `far_depth`."""
+    return np.float32(far / FAR_FACTOR)
+
+
+def watertight_mesh(
+    depth: Array, intrinsics: Array, convention: Convention, far: float | None = None, sky: Array | None = None
+) -> DWMesh:
     """Close one frame's depth map into a mesh that hides what its camera could not see.
 
-    exact: vertices at pixel centres; a ring on the picture's edge with the edge pixels' depth, so that the source
-    camera sees the whole plate back; a second ring, the skirt, at far depth, which with the closing quad only hides.
-    Faces torn across a depth edge only hide.
+    exact: vertices at pixel centres, at the depth of `surface_depth`; a ring on the picture's edge with the edge
+    pixels' depth, so that the source camera sees the whole plate back; a second ring, the skirt, at far depth, which
+    with the closing quad only hides. Faces torn across a depth edge only hide.
     reference: the release's mesh (recon.py): vertices at whole pixels, the border at depth 100, faces with a corner
     below 2.5 degrees cut and all their vertices blackened, closing quad drawn like the rest.
 
@@ -105,13 +109,32 @@ def watertight_mesh(depth: Array, intrinsics: Array, convention: Convention, far
         depth: z-depth of the plate, shot units, finite and > 0. float [H, W]
         intrinsics: the source camera's, pixels. [3, 3]
         convention: exact or reference.
-        far: depth of the skirt's far end; None for `far_depth` of this frame. Unused by `reference`.
+        far: `far_depth` of the whole shot, so that the far card stands still; None for this frame's. Only `exact`.
+        sky: where the plate shows the sky. bool [H, W]. Only `exact`.
     """
     check_convention(convention)
     check_intrinsics(intrinsics)
     check_depth(depth)
+    if sky is not None and (sky.shape != depth.shape or sky.dtype != np.bool_):
+        raise ShapeError(f"sky must be bool {list(depth.shape)} like the depth, got {sky.dtype} {list(sky.shape)}.")
+    if far is not None and not 0 < far < np.inf:
+        raise DepthError(f"far must be a depth above 0, got {far:g}.")
     depth = depth.astype(np.float32)
-    return _reference_mesh(depth, intrinsics) if convention == "reference" else _exact_mesh(depth, intrinsics, far)
+    if convention == "reference":
+        return _reference_mesh(depth, intrinsics)
+    return _exact_mesh(depth, intrinsics, far_depth(depth, sky) if far is None else far, sky)
+
+
+def surface_depth(depth: Array, intrinsics: Array, far: float, sky: Array | None = None) -> Array:
+    """Where the plate's pixels stand in an `exact` mesh: far things on the far card, silhouettes as steps.
+
+    depth, result: float32 [H, W]. The rest as in `watertight_mesh`.
+    """
+    card = card_depth(far)
+    standing = np.minimum(depth, card)
+    if sky is not None:
+        standing[sky] = card
+    return snapped_silhouettes(standing, intrinsics)
 
 
 def _reference_mesh(depth: Array, intrinsics: Array) -> DWMesh:
@@ -121,199 +144,27 @@ def _reference_mesh(depth: Array, intrinsics: Array) -> DWMesh:
     u, v = pixel_grid(depth.shape[1], depth.shape[0], "reference")
     visible = np.empty((len(v) - 1, len(u) - 1, 2), dtype=np.bool_)
     ray_x, ray_y = (u - intrinsics[0, 2]) / intrinsics[0, 0], (v - intrinsics[1, 2]) / intrinsics[1, 1]
-    _find_whole_faces(ray_x, ray_y, depth, visible)
-    alpha = _alpha(visible)
+    find_whole_faces(ray_x, ray_y, depth, visible)
+    alpha = untorn_vertices(visible)
     corners = BORDER_DEPTH * np.array([[x, y, 1] for y in ray_y[[0, -1]] for x in ray_x[[0, -1]]])
     for face in ((1, 0, 3), (3, 0, 2)):  # the closing quad passes the same test
-        if _smallest_angle_deg(corners[list(face)]) < MIN_ANGLE_DEG:
+        if smallest_angle_deg(corners[list(face)]) < MIN_ANGLE_DEG:
             for corner in face:
                 alpha[-(corner // 2), -(corner % 2)] = 0
     return DWMesh(u, v, depth, intrinsics, 0.5, visible, alpha, "reference")
 
 
-def _exact_mesh(depth: Array, intrinsics: Array, far: float | None) -> DWMesh:
+def _exact_mesh(depth: Array, intrinsics: Array, far: float, sky: Array | None) -> DWMesh:
     height, width = depth.shape
-    far = far_depth(depth) if far is None else far
-    if far < depth.max():
-        raise DepthError(f"far must lie behind the deepest pixel, {depth.max():g}, got {far:g}.")
+    depth = surface_depth(depth, intrinsics, far, sky)
     # The test runs on the plate's pixels and one more of the same depth around them: whole pixels, no slivers.
     ringed = np.pad(depth, 1, mode="edge")
     u, v = np.arange(width + 2) - 0.5, np.arange(height + 2) - 0.5
     whole = np.empty((height + 1, width + 1, 2), dtype=np.bool_)
     ray_x, ray_y = (u - intrinsics[0, 2]) / intrinsics[0, 0], (v - intrinsics[1, 2]) / intrinsics[1, 1]
-    _find_whole_faces(ray_x, ray_y, ringed, whole)
-    _restore_steep_surfaces(ringed, whole)
+    find_whole_faces(ray_x, ray_y, ringed, whole)
+    restore_steep_surfaces(ringed, whole)
     visible = np.pad(whole, ((1, 1), (1, 1), (0, 0)))
     u, v = (np.pad(np.clip(axis, 0, side), 1, mode="edge") for axis, side in ((u, width), (v, height)))
     closed = np.pad(ringed, 1, constant_values=far)
-    return DWMesh(u, v, closed, intrinsics, 0.0, visible, _alpha(visible), "exact")
-
-
-def _alpha(visible: Array) -> Array:
-    """Vertices that no cut face touches. visible: bool [H-1, W-1, 2]. Returns: float32 [H, W], 0 or 1"""
-    first, second = visible[..., 0], visible[..., 1]
-    both = first & second
-    alpha = np.ones((visible.shape[0] + 1, visible.shape[1] + 1), dtype=np.bool_)
-    alpha[:-1, :-1] &= first
-    alpha[:-1, 1:] &= both
-    alpha[1:, :-1] &= both
-    alpha[1:, 1:] &= second
-    return alpha.astype(np.float32)
-
-
-def _smallest_angle_deg(triangle: Array) -> float:
-    """triangle: [3, 3] corners."""
-    sides = np.roll(triangle, -1, axis=0) - triangle
-    lengths = np.linalg.norm(sides, axis=1)
-    cosines = -(sides * np.roll(sides, 1, axis=0)).sum(axis=1) / (lengths * np.roll(lengths, 1) + 1e-12)
-    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).min())
-
-
-MAX_COSINE = float(np.cos(np.radians(MIN_ANGLE_DEG)))
-
-
-@compiled
-def _find_whole_faces(ray_x: Array, ray_y: Array, depth: Array, whole: Array) -> None:
-    """Mark the faces whose three corners are all at least 2.5 degrees wide, in 3D. whole: bool [H-1, W-1, 2], filled"""
-    rows, columns = depth.shape
-    for j in range(rows - 1):
-        y0, y1 = ray_y[j], ray_y[j + 1]
-        for i in range(columns - 1):
-            x0, x1 = ray_x[i], ray_x[i + 1]
-            za, zb = np.float64(depth[j, i]), np.float64(depth[j, i + 1])
-            zc, ze = np.float64(depth[j + 1, i]), np.float64(depth[j + 1, i + 1])
-            ab_x, ab_y, ab_z = zb * x1 - za * x0, (zb - za) * y0, zb - za
-            ac_x, ac_y, ac_z = (zc - za) * x0, zc * y1 - za * y0, zc - za
-            bc_x, bc_y, bc_z = zc * x0 - zb * x1, zc * y1 - zb * y0, zc - zb
-            be_x, be_y, be_z = (ze - zb) * x1, ze * y1 - zb * y0, ze - zb
-            ce_x, ce_y, ce_z = ze * x1 - zc * x0, (ze - zc) * y1, ze - zc
-            ab = np.sqrt(ab_x * ab_x + ab_y * ab_y + ab_z * ab_z)
-            ac = np.sqrt(ac_x * ac_x + ac_y * ac_y + ac_z * ac_z)
-            bc = np.sqrt(bc_x * bc_x + bc_y * bc_y + bc_z * bc_z)
-            be = np.sqrt(be_x * be_x + be_y * be_y + be_z * be_z)
-            ce = np.sqrt(ce_x * ce_x + ce_y * ce_y + ce_z * ce_z)
-            # A corner is wide enough while its cosine stays below the limit: u.v <= limit * |u| |v|.
-            whole[j, i, 0] = (
-                (ab_x * ac_x + ab_y * ac_y + ab_z * ac_z <= MAX_COSINE * ab * ac)
-                & (-(ab_x * bc_x + ab_y * bc_y + ab_z * bc_z) <= MAX_COSINE * ab * bc)
-                & (ac_x * bc_x + ac_y * bc_y + ac_z * bc_z <= MAX_COSINE * ac * bc)
-            )
-            whole[j, i, 1] = (
-                (-(bc_x * ce_x + bc_y * ce_y + bc_z * ce_z) <= MAX_COSINE * bc * ce)
-                & (bc_x * be_x + bc_y * be_y + bc_z * be_z <= MAX_COSINE * bc * be)
-                & (be_x * ce_x + be_y * ce_y + be_z * ce_z <= MAX_COSINE * be * ce)
-            )
-
-
-@compiled
-def _goes_on(depth: Array, j: int, i: int, dj: int, di: int) -> bool:
-    """Whether the disparity step from (j, i) to (j, i) + (dj, di) is part of a long even slope on one of its sides."""
-    rows, columns = depth.shape
-    step = 1.0 / depth[j + dj, i + di] - 1.0 / depth[j, i]
-    for side in (-1, 1):
-        begin = 1 if side > 0 else -1
-        even = True
-        for k in range(SURFACE_RUN):
-            j0, i0 = j + (begin + side * k) * dj, i + (begin + side * k) * di
-            j1, i1 = j0 + dj, i0 + di
-            if not (0 <= j0 < rows and 0 <= i0 < columns and 0 <= j1 < rows and 0 <= i1 < columns):
-                even = False
-                break
-            share = (1.0 / depth[j1, i1] - 1.0 / depth[j0, i0]) / step
-            if not 1.0 / SURFACE_FACTOR <= share <= SURFACE_FACTOR:
-                even = False
-                break
-        if even:
-            return True
-    return False
-
-
-@compiled
-def _restore_steep_surfaces(depth: Array, whole: Array) -> None:
-    """Keep the cut cells that belong to a surface seen at a grazing angle, such as far ground. whole: filled
-
-    A cell is kept when each of its steep sides (at least half as steep in disparity as its steepest) goes on.
-    """
-    rows, columns = depth.shape
-    for j in range(rows - 1):
-        for i in range(columns - 1):
-            if whole[j, i, 0] and whole[j, i, 1]:
-                continue
-            a, b = 1.0 / depth[j, i], 1.0 / depth[j, i + 1]
-            c, e = 1.0 / depth[j + 1, i], 1.0 / depth[j + 1, i + 1]
-            steep = 0.5 * max(abs(b - a), abs(c - a), abs(e - b), abs(e - c))
-            if (
-                (abs(b - a) < steep or _goes_on(depth, j, i, 0, 1))
-                and (abs(e - c) < steep or _goes_on(depth, j + 1, i, 0, 1))
-                and (abs(c - a) < steep or _goes_on(depth, j, i, 1, 0))
-                and (abs(e - b) < steep or _goes_on(depth, j, i + 1, 1, 0))
-            ):
-                whole[j, i, 0] = whole[j, i, 1] = True
-
-
-def display_arrays(
-    depth: Array, intrinsics: Array, convention: Convention, progress: ProgressCallback | None = None
-) -> dict[str, Array]:
-    """What a viewer needs to show the meshes of a whole shot; saved with np.savez as display.npz.
-
-    Args:
-        depth: z-depth, shot units. float [T, H, W]
-        intrinsics: the source camera's, pixels. [3, 3]
-
-    Returns:
-        u [W'], v [H'], texture_offset [], intrinsics [3, 3]: as in `DWMesh`, float64.
-        size: the plate's width and height, int64 [2].
-        depth: float32 [T, H', W'].
-        occluded: np.packbits of the grid's quads, row-major, uint8 [T, ceil((H'-1) (W'-1) / 8)]; set where at least
-            one of the quad's two faces does not show the plate. The closing quad is not among them.
-        convention: str [].
-    """
-    if depth.ndim != 3 or len(depth) == 0:
-        raise ShapeError(f"depth must be [T, H, W] with at least one frame, got {list(depth.shape)}.")
-    for frame, plane in enumerate(depth):
-        check_depth(plane, frame)
-    far = far_depth(depth)
-    depths: list[Array] = []
-    occluded: list[Array] = []
-    for plane in track(depth, "Building the mesh", progress):
-        mesh = watertight_mesh(plane, intrinsics, convention, far)
-        depths.append(mesh.depth)
-        occluded.append(np.packbits(~mesh.visible.all(axis=2)))
-    return {
-        "u": mesh.u,
-        "v": mesh.v,
-        "texture_offset": np.array(mesh.texture_offset, dtype=np.float64),
-        "intrinsics": np.asarray(mesh.intrinsics, dtype=np.float64),
-        "size": np.array(depth.shape[:0:-1], dtype=np.int64),
-        "depth": np.stack(depths),
-        "occluded": np.stack(occluded),
-        "convention": np.array(convention),
-    }
-
-
-def vertex_colors(mesh: DWMesh, texture: Array) -> Array:
-    """The plate's colour at each vertex, black where a cut face touches it. texture, result: uint8 [H, W, 3]"""
-    rows, columns = (
-        np.clip(np.floor(axis + mesh.texture_offset), 0, side - 1).astype(np.intp)
-        for axis, side in zip((mesh.v, mesh.u), texture.shape[:2], strict=True)
-    )
-    return np.where(mesh.vertex_alpha[..., None] > 0, texture[np.ix_(rows, columns)], 0).astype(np.uint8)
-
-
-def write_ply(path: Path | str, mesh: DWMesh, texture: Array) -> None:
-    """Write the mesh as a binary PLY with vertex colours, OpenCV axes, every face. texture: uint8 [H, W, 3]"""
-    points, faces = mesh.points.reshape(-1, 3), mesh.faces
-    vertices = np.empty(len(points), dtype=[("xyz", "<f4", 3), ("rgb", "u1", 3)])
-    vertices["xyz"], vertices["rgb"] = points, vertex_colors(mesh, texture).reshape(-1, 3)
-    triangles = np.empty(len(faces), dtype=[("count", "u1"), ("index", "<i4", 3)])
-    triangles["count"], triangles["index"] = 3, faces
-    coordinates = "".join(f"property float {axis}\n" for axis in "xyz")
-    channels = "".join(f"property uchar {channel}\n" for channel in ("red", "green", "blue"))
-    header = (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{coordinates}{channels}"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        file.write(header.encode("ascii"))
-        file.write(vertices.tobytes())
-        file.write(triangles.tobytes())
+    return DWMesh(u, v, closed, intrinsics, 0.0, visible, untorn_vertices(visible), "exact")

@@ -205,5 +205,5 @@ def condition(
 ) -> Conditioning:
     """What the path shows of the shot: colour, mask and depth of every output frame."""
     return render_conditioning(
-        shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, raster=backend, progress=progress
+        shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, backend, progress, shot.sky
     )

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ex4d.camera import Array
-from ex4d.mesh import DWMesh, compiled
+from ex4d.compiled import compiled
+from ex4d.mesh import DWMesh
 from ex4d.raster import (
     ALPHA_THRESHOLD,
     FAR_DEPTH,

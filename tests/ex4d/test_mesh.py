@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from ex4d.camera import pinhole_intrinsics
+from ex4d.display import display_arrays
 from ex4d.errors import CameraError, Cancelled, DepthError, ShapeError, StorageError
-from ex4d.mesh import check_depth, display_arrays, far_depth, vertex_colors, watertight_mesh, write_ply
+from ex4d.mesh import CARD_FACTOR, card_depth, check_depth, far_depth, surface_depth, watertight_mesh
+from ex4d.ply import vertex_colors, write_ply
 
 INTRINSICS = pinhole_intrinsics(50, 14, 11)
 
@@ -75,8 +77,8 @@ def test_exact_vertices_lie_on_pixel_centres_the_pictures_edge_and_a_skirt_at_fa
     assert mesh.u[:4].tolist() == [0, 0, 0.5, 1.5]
     assert mesh.u[-3:].tolist() == [13.5, 14, 14]
     assert mesh.v[-3:].tolist() == [10.5, 11, 11]
-    np.testing.assert_array_equal(mesh.depth[2:-2, 2:-2], depth)
-    np.testing.assert_array_equal(mesh.depth[1, 2:-2], depth[0])
+    np.testing.assert_array_equal(mesh.depth[2:-2, 2:-2], surface_depth(depth, INTRINSICS, far_depth(depth)))
+    np.testing.assert_array_equal(mesh.depth[1, 1:-1], mesh.depth[2, 1:-1])
     outer = np.ones(mesh.depth.shape, bool)
     outer[1:-1, 1:-1] = False
     assert (mesh.depth[outer] == np.float32(far_depth(depth))).all()
@@ -112,6 +114,29 @@ def test_far_ground_stays_whole_in_exact_where_the_release_dissolves_it_and_a_bo
     assert not exact[25:75, 59].any()
 
 
+def test_the_sky_and_what_lies_beyond_it_stand_on_a_far_card_that_is_whole():
+    depth = np.full((40, 50), 4, np.float32)
+    depth[:20] = np.random.default_rng(0).uniform(5e3, 1e6, (20, 50))  # disparities that end in noise
+    sky = np.zeros(depth.shape, bool)
+    sky[20:25] = True  # whatever their depth says
+    mesh = watertight_mesh(depth, INTRINSICS, "exact", far_depth(depth, sky), sky)
+    card = card_depth(far_depth(depth, sky))
+    assert card == np.float32(CARD_FACTOR * 4)
+    np.testing.assert_array_equal(mesh.depth[2:27, 2:-2], card)
+    assert mesh.visible[1:26, 1:-1].all()
+    assert not mesh.visible[26, 2:-2].any()
+    assert (mesh.depth[27:-2, 2:-2] == 4).all()
+
+
+def test_without_sky_or_very_far_things_nothing_moves_to_the_card():
+    depth = np.linspace(2, 40, 24 * 24).reshape(24, 24).astype(np.float32)
+    np.testing.assert_array_equal(surface_depth(depth, INTRINSICS, far_depth(depth)), depth)
+    assert card_depth(far_depth(depth)) == depth.max()
+    everywhere = np.ones(depth.shape, bool)
+    assert np.isfinite(far_depth(depth, everywhere))
+    assert np.ptp(surface_depth(depth, INTRINSICS, far_depth(depth, everywhere), everywhere)) == 0
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3)])
 def test_tiny_plates_have_an_exact_mesh_and_a_clear_answer_in_reference(size):
     depth = np.full(size, 2, np.float32)
@@ -144,8 +169,13 @@ def test_other_bad_input_of_a_mesh_is_refused():
         watertight_mesh(depth, INTRINSICS, "both")
     with pytest.raises(CameraError, match="focal lengths must be above 0"):
         watertight_mesh(depth, np.diag([0.0, 1, 1]), "exact")
-    with pytest.raises(DepthError, match="far must lie behind"):
-        watertight_mesh(depth, INTRINSICS, "exact", far=0.5)
+    for far in (0, -1, np.nan, np.inf):
+        with pytest.raises(DepthError, match="far must be a depth above 0"):
+            watertight_mesh(depth, INTRINSICS, "exact", far=far)
+    with pytest.raises(ShapeError, match=r"sky must be bool \[4, 4\] like the depth, got bool \[4, 5\]"):
+        watertight_mesh(depth, INTRINSICS, "exact", sky=np.zeros((4, 5), bool))
+    with pytest.raises(ShapeError, match="got float32"):
+        watertight_mesh(depth, INTRINSICS, "exact", sky=depth)
 
 
 @pytest.mark.parametrize("convention", ["exact", "reference"])

@@ -93,12 +93,11 @@ def test_the_source_camera_sees_the_plate_back_byte_for_byte(name, size):
     texture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     depth = rng.uniform(1, 50, size).astype(np.float32)  # torn everywhere
     intrinsics = lens(rng, size[1], size[0])
-    view = BACKENDS[name].render(
-        watertight_mesh(depth, intrinsics, "exact"), texture, EYE, intrinsics, size[1], size[0]
-    )
+    mesh = watertight_mesh(depth, intrinsics, "exact")
+    view = BACKENDS[name].render(mesh, texture, EYE, intrinsics, size[1], size[0])
     assert view.mask.all()
     np.testing.assert_array_equal(view.color, texture)
-    np.testing.assert_allclose(view.depth, depth, rtol=1e-4)
+    np.testing.assert_allclose(view.depth, mesh.depth[2:-2, 2:-2], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -151,8 +150,8 @@ def test_a_camera_that_only_turns_and_zooms_sees_no_crack_however_torn_the_mesh_
     view = BACKENDS[name].render(mesh, texture, turn, lens_there, 40, 30)
     samples = np.stack([*np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), np.ones((30, 40))], axis=-1)
     u, v, d = np.moveaxis(samples @ (intrinsics @ turn[:3, :3].T @ np.linalg.inv(lens_there)).T, -1, 0)
-    inside = (0 < u / d) & (u / d < 24) & (0 < v / d) & (v / d < 20)
-    assert 0.2 < inside.mean()
+    inside = (u / d > 0) & (u / d < 24) & (v / d > 0) & (v / d < 20)
+    assert inside.mean() > 0.2
     np.testing.assert_array_equal(view.mask, inside)
 
 
