@@ -16,6 +16,7 @@ from .node_layout import lay_out
 
 MODIFIER_NAME = "DW-Mesh"
 SHOW_CUT_NAME = "Hiding Faces"
+SHOW_CUT_DESCRIPTION = "The black faces which hide what the plate never saw; without them you can look in from outside"
 HIDING_SLOT = 1  # of the object's materials; 0 shows the plate
 
 
@@ -26,8 +27,9 @@ def depth_node_group(name, plate_start, frame_count):
     group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
     shows_cut = group.interface.new_socket(SHOW_CUT_NAME, in_out="INPUT", socket_type="NodeSocketBool")
-    shows_cut.default_value = True
+    shows_cut.default_value, shows_cut.description = True, SHOW_CUT_DESCRIPTION
     new, link = group.nodes.new, group.links.new
+    inputs, output = new("NodeGroupInput"), new("NodeGroupOutput")
 
     # Between frames the plate's picture does not change, so the mesh must not either: floor, do not round.
     floor, number, clamp = new("ShaderNodeMath"), new("ShaderNodeMath"), new("ShaderNodeClamp")
@@ -54,22 +56,22 @@ def depth_node_group(name, plate_start, frame_count):
     scale.operation = "SCALE"
     link(new("GeometryNodeInputPosition").outputs[0], scale.inputs[0])
     link(per_frame("depth_", "FLOAT"), scale.inputs["Scale"])
-    link(new("NodeGroupInput").outputs[0], move.inputs["Geometry"])
+    link(inputs.outputs["Geometry"], move.inputs["Geometry"])
     link(scale.outputs[0], move.inputs["Position"])
-    hiding = new("GeometryNodeSetMaterialIndex")
-    hiding.inputs["Material Index"].default_value = HIDING_SLOT
-    link(move.outputs[0], hiding.inputs["Geometry"])
-    link(per_frame("cut_", "BOOLEAN"), hiding.inputs["Selection"])
 
     # Seen from outside, the cut faces are a black box around the shot: let the artist look in.
-    opened, choose, inputs = new("GeometryNodeDeleteGeometry"), new("GeometryNodeSwitch"), new("NodeGroupInput")
-    opened.domain, choose.input_type = "FACE", "GEOMETRY"
-    link(move.outputs[0], opened.inputs["Geometry"])
-    link(per_frame("cut_", "BOOLEAN"), opened.inputs["Selection"])
+    hiding, opened = new("GeometryNodeSetMaterialIndex"), new("GeometryNodeDeleteGeometry")
+    hiding.inputs["Material Index"].default_value, opened.domain = HIDING_SLOT, "FACE"
+    cut = per_frame("cut_", "BOOLEAN")
+    for treated in (hiding, opened):
+        link(move.outputs[0], treated.inputs["Geometry"])
+        link(cut, treated.inputs["Selection"])
+    choose = new("GeometryNodeSwitch")
+    choose.input_type = "GEOMETRY"
     link(inputs.outputs[SHOW_CUT_NAME], choose.inputs["Switch"])
     link(opened.outputs[0], choose.inputs["False"])
     link(hiding.outputs[0], choose.inputs["True"])
-    link(choose.outputs[0], new("NodeGroupOutput").inputs[0])
+    link(choose.outputs[0], output.inputs[0])
     lay_out(group)
     return group
 

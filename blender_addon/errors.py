@@ -20,5 +20,9 @@ class PlateError(ArtistError):
     """The chosen file is no plate."""
 
 
+class PreferencesError(ArtistError):
+    """The extension's preferences cannot be used."""
+
+
 class ShotDataError(ArtistError):
     """Files of a shot are missing or do not fit together."""

@@ -3,12 +3,14 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import bpy
 from bpy.props import StringProperty
 from bpy.types import AddonPreferences
 
+from .errors import PreferencesError
 from .shared_protocol.launch import recorded_command
 
 
@@ -30,6 +32,9 @@ def server_command(context):
     """Return the words that run ex4d, or None where none is known.
 
     The preference decides; if it is empty, the server started last, then an ex4d on the PATH.
+
+    Raises:
+        PreferencesError: the preference is no command line.
     """
     text = context.preferences.addons[__package__].preferences.server_command.strip()
     if not text:
@@ -37,7 +42,13 @@ def server_command(context):
         return next((words for words in candidates if words and shutil.which(words[0])), None)
     if Path(text).is_file() or shutil.which(text):  # a path may hold spaces
         return [text]
-    return shlex.split(text)
+    try:
+        words = shlex.split(text, posix=sys.platform != "win32")  # on Windows a backslash is part of a path
+    except ValueError as error:
+        raise PreferencesError(
+            f"Server Program in the extension's preferences is no command: {error}. Correct it, or leave it empty."
+        ) from error
+    return [word.strip('"') for word in words]
 
 
 CLASSES = (EX4D_Preferences,)

@@ -47,9 +47,14 @@ class EX4D_SceneState(PropertyGroup):
     plate_start: IntProperty(name="First Frame", description="Scene frame that shows the plate's first frame")
     plate_frames: IntProperty(name="Plate Length")
 
-    depth_source: EnumProperty(name="Depth", items=DEPTH_ITEMS)
-    depth_file: StringProperty(name="Depth File", subtype="FILE_PATH", options=BLEND_RELATIVE_PATH)
-    depth_kind: EnumProperty(name="Kind", items=DEPTH_KIND_ITEMS)
+    depth_source: EnumProperty(name="Depth", description="Where the plate's depth comes from", items=DEPTH_ITEMS)
+    depth_file: StringProperty(
+        name="Depth File",
+        description="One depth map for each of the plate's frames, of the plate's size",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE_PATH,
+    )
+    depth_kind: EnumProperty(name="Kind", description="What the depth file's numbers mean", items=DEPTH_KIND_ITEMS)
 
     is_reconstructed: BoolProperty(name="Reconstructed")
     depth_notice: StringProperty(name="Depth Used")
@@ -57,10 +62,15 @@ class EX4D_SceneState(PropertyGroup):
     shot_notice: StringProperty(name="Shot Notice")
     shot_image: PointerProperty(type=bpy.types.Image, name="Shot Plate")
     mesh: PointerProperty(type=bpy.types.Object, name="DW-Mesh")
-    mesh_stride: EnumProperty(name="Detail", items=STRIDE_ITEMS, default="HALF")
+    mesh_stride: EnumProperty(
+        name="Detail",
+        description="Of the mesh in Blender; takes always use every pixel",
+        items=STRIDE_ITEMS,
+        default="HALF",
+    )
 
-    take_name: StringProperty(name="Take", default="take_01")
-    seed: IntProperty(name="Seed", min=0)
+    take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")
+    seed: IntProperty(name="Seed", description="The same seed paints the unseen part the same way", min=0)
     last_take: StringProperty(name="Last Take")
     take_coverage: StringProperty(name="Coverage")
     take_notice: StringProperty(name="Take Notice")

@@ -80,7 +80,8 @@ def read_record(path):
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["schema"] > SCHEMA:
         raise ShotDataError(
-            f"{path} has schema {record['schema']}, this extension reads up to {SCHEMA}. Install a newer extension."
+            f"{path} was written by a newer EX-4D (schema {record['schema']}; this extension reads up to {SCHEMA}). "
+            "Install a newer extension."
         )
     return record
 

@@ -4,6 +4,7 @@
 from bpy.types import Operator
 
 from .. import preferences, session
+from ..errors import ArtistError
 from . import grey
 
 
@@ -22,8 +23,13 @@ class EX4D_OT_connect_server(Operator):
         )
 
     def execute(self, context):
+        try:
+            command = preferences.server_command(context)
+        except ArtistError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         # The server of this computer, over 127.0.0.1: Blender's switch for online access is about the internet.
-        session.connect(preferences.server_command(context))
+        session.connect(command)
         return {"FINISHED"}
 
 

@@ -196,6 +196,16 @@ def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, nothing_known,
     assert words == {"ex4d": ["ex4d"], sys.executable: [sys.executable]}.get(text, [sys.executable, "-m", "ex4d"])
 
 
+def test_a_preference_that_is_no_command_is_refused(addon):
+    preferences = bpy.context.preferences.addons[PACKAGE].preferences
+    preferences.server_command = 'python "-m ex4d'
+    try:
+        with pytest.raises(RuntimeError, match="Correct it, or leave it empty"):
+            bpy.ops.ex4d.connect_server()
+    finally:
+        preferences.property_unset("server_command")
+
+
 def test_without_a_preference_the_server_started_last_counts_then_the_one_on_the_path(addon, nothing_known, tmp_path):
     assert addon.preferences.server_command(bpy.context) is None
     program = tmp_path / "programs" / ("ex4d.exe" if os.name == "nt" else "ex4d")
