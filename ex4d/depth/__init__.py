@@ -13,7 +13,7 @@ from ex4d.depth.clip import (
     DisparityClip,
     SourceOptions,
 )
-from ex4d.depth.file import FileDepth
+from ex4d.depth.file import FILE_OPTIONS, FileDepth
 from ex4d.depth.preview import PreviewDepth
 from ex4d.errors import DepthError
 
@@ -42,7 +42,7 @@ class SourceInfo:
 
 
 SOURCES: dict[str, SourceInfo] = {
-    "file": SourceInfo(FileDepth.made_of, needs_file=True),
+    "file": SourceInfo(FileDepth.made_of, FILE_OPTIONS, needs_file=True),
     "preview": SourceInfo(lambda options: PreviewDepth()),
 }
 

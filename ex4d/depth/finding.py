@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ex4d.camera import Convention
 from ex4d.depth import SOURCES, best_source, depth_source
-from ex4d.depth.clip import DepthClip, DepthKind, DepthSource, SourceOptions
+from ex4d.depth.clip import DepthClip, DepthKind, DepthSource, DisparityClip, SourceOptions
 from ex4d.depth.known import KNOWN_OPTIONS, known_distances
 from ex4d.depth.normalise import NORMALISATIONS
 from ex4d.depth.scaling import scaled
@@ -59,12 +59,21 @@ def find_depth(
     if rule not in NORMALISATIONS:
         raise DepthError(f"The depth option normalise is one of {', '.join(NORMALISATIONS)}, got '{rule}'.")
     known = known_distances(values, request.points, cameras)
-    # near and far also say what a file's 0 and 1 mean; everything else that is known is for the scaling alone.
     own = SOURCES[name].options if name in SOURCES else ()
+    # near and far may also say what the ends of a file's scale mean.
     values = {key: value for key, value in values.items() if key in own or key not in KNOWN_OPTIONS}
     source = depth_source(name, SourceOptions(request.file, request.kind, focal_px, cameras, values))
     require_licence(source, request.accept_licence)
-    return scaled(source.estimate(clip, progress), rule, known)
+    found = source.estimate(clip, progress)
+    if isinstance(found, DisparityClip):
+        return scaled(found, rule, known)
+    unused = [key for key in KNOWN_OPTIONS if key in request.options and key not in own]
+    if unused or request.points is not None:
+        raise DepthError(
+            f"The depth of '{found.source}' has its own scale: {', '.join(unused) or 'known points'} cannot change it. "
+            "Leave that out."
+        )
+    return found
 
 
 def require_licence(source: DepthSource, accepted: bool) -> None:

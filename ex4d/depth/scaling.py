@@ -13,23 +13,17 @@ REFERENCE_NOTICE = (
 )
 
 
-def scaled(clip: DepthClip | DisparityClip, normalisation: Normalisation, known: Known) -> DepthClip:
+def scaled(clip: DisparityClip, normalisation: Normalisation, known: Known) -> DepthClip:
     """The z-depth of a clip.
 
     Args:
-        clip: from a source. Depth that is z already passes through.
-        normalisation: for disparity, the rule.
-        known: for disparity under `fitted`, what is known about the plate's distances.
+        clip: from a source.
+        normalisation: the rule.
+        known: for `fitted`, what is known about the plate's distances.
 
     Raises:
         DepthError: what is known does not fit the clip, or is of no use for it.
     """
-    if isinstance(clip, DepthClip):
-        if len(known.points):
-            raise DepthError(
-                f"The depth of '{clip.source}' has its own scale, so known distances cannot change it. Leave them out."
-            )
-        return clip
     if normalisation == "reference":
         if known:
             raise DepthError(
