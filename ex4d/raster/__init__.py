@@ -12,6 +12,8 @@ shows its corners' pixels as what they are: squares before the source camera. Th
 depth; when it comes out inside that corner's own pixel of the source picture (rows j to j + 1, columns i to i + 1), the
 output is that pixel's colour, unfiltered, and the depth there. Of several the nearest counts. So no crack opens along a
 depth edge while a camera turns or zooms, silhouettes keep their half pixel, and what a tear uncovers stays unseen.
+A lone corner, around which no face shows the plate, counts only where the ray comes out inside its pixel at the
+depths of all three corners, that is without parallax: noise in the depth must not sparkle in what a tear uncovers.
 reference: the release's RGBA per vertex, interpolated; in the mask where alpha is above 125 of 255; colour truncated;
 nothing beyond FAR_DEPTH.
 """

@@ -446,24 +446,50 @@ def _weights_across_near(a: Corner, b: Corner, c: Corner, px: float, py: float) 
 
 
 @compiled
-def _torn_pixel(grid: Grid, to_source: Array, face: int, px: float, py: float) -> tuple[int, int, float]:
+def _torn_pixel(
+    grid: Grid, visible: Array, to_source: Array, face: int, px: float, py: float
+) -> tuple[int, int, float]:
     """Row and column of the plate's pixel that a torn face shows at the sample, and its z-depth; row -1 for none."""
     rows, columns = grid.depth.shape
     j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
-    # Along the sample's ray the source picture's (u d, v d, d) is z times this plus the last column.
-    ray_u = to_source[0, 0] * px + to_source[0, 1] * py + to_source[0, 2]
-    ray_v = to_source[1, 0] * px + to_source[1, 1] * py + to_source[1, 2]
-    ray_d = to_source[2, 0] * px + to_source[2, 1] * py + to_source[2, 2]
+    d0, d1, d2 = np.float64(grid.depth[j0, i0]), np.float64(grid.depth[j1, i1]), np.float64(grid.depth[j2, i2])
+    # Along the sample's ray, by depth d in the source camera's frame: z = slope d + ..., u d and v d likewise.
+    slope = 1.0 / (to_source[2, 0] * px + to_source[2, 1] * py + to_source[2, 2])
+    slope_u = (to_source[0, 0] * px + to_source[0, 1] * py + to_source[0, 2]) * slope
+    slope_v = (to_source[1, 0] * px + to_source[1, 1] * py + to_source[1, 2]) * slope
+    start_u, start_v = to_source[0, 3] - slope_u * to_source[2, 3], to_source[1, 3] - slope_v * to_source[2, 3]
     found_row, found_column, nearest = -1, -1, np.inf
-    for j, i in ((j0, i0), (j1, i1), (j2, i2)):
-        d = np.float64(grid.depth[j, i])
-        z = (d - to_source[2, 3]) / ray_d
-        if NEAR_DEPTH <= z < nearest:
-            row, column = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
-            v, u = (z * ray_v + to_source[1, 3]) / d, (z * ray_u + to_source[0, 3]) / d
-            if row <= v < row + 1 and column <= u < column + 1:
-                found_row, found_column, nearest = row, column, z
+    for k in range(3):
+        j, i, d = (j0, i0, d0) if k == 0 else (j1, i1, d1) if k == 1 else (j2, i2, d2)
+        row, column = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
+        across, down = start_u + (slope_u - column) * d, start_v + (slope_v - row) * d
+        if not (0 <= across < d and 0 <= down < d):
+            continue
+        z = (d - to_source[2, 3]) * slope
+        if not NEAR_DEPTH <= z < nearest:
+            continue
+        if not _on_surface(visible, j, i):
+            inside = True
+            for other in (d0, d1, d2):
+                across, down = start_u + (slope_u - column) * other, start_v + (slope_v - row) * other
+                inside = inside and 0 <= across < other and 0 <= down < other
+            if not inside:
+                continue
+        found_row, found_column, nearest = row, column, z
     return found_row, found_column, nearest
+
+
+@compiled
+def _on_surface(visible: Array, j: int, i: int) -> bool:
+    """Whether one of the six faces around a vertex inside the grid shows the plate."""
+    return bool(
+        visible[j, i, 0]
+        or visible[j, i - 1, 0]
+        or visible[j, i - 1, 1]
+        or visible[j - 1, i, 0]
+        or visible[j - 1, i, 1]
+        or visible[j - 1, i - 1, 1]
+    )
 
 
 @compiled
@@ -515,7 +541,7 @@ def _shade_band(
                 if not visible[j, i, face & 1]:
                     if j == 0 or i == 0 or j == rows - 2 or i == columns - 2:  # the skirt
                         continue
-                    row, column, z = _torn_pixel(grid, to_source, face, px, py)
+                    row, column, z = _torn_pixel(grid, visible, to_source, face, px, py)
                     if row < 0:
                         continue
                     at = 3 * (row * plate_width + column)

@@ -83,15 +83,20 @@ def _pixels_on_ray(mesh: DWMesh, face: Array, to_source: Array, sample: Array) -
     """
     rows, columns = mesh.depth.shape
     ray = to_source[:, :3] @ [*sample, 1]
+    corners = [divmod(int(vertex), columns) for vertex in face]
+    depths = np.array([mesh.depth[corner] for corner in corners], dtype=np.float64)
+    z = (depths - to_source[2, 3]) / ray[2]
+    # Row and column of the source picture at which the ray comes out at each corner's depth. [3, 2]
+    out = np.floor((z[:, None] * ray[1::-1] + to_source[1::-1, 3]) / depths[:, None])
     met = []
-    for vertex in face:
-        j, i = divmod(int(vertex), columns)
+    for k, (j, i) in enumerate(corners):
         pixel = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
-        z = (float(mesh.depth[j, i]) - to_source[2, 3]) / ray[2]
-        if z >= NEAR_DEPTH:
-            u, v, d = z * ray + to_source[:, 3]
-            if (np.floor(v / d), np.floor(u / d)) == pixel:
-                met.append((pixel, z))
+        inside = (out == pixel).all(axis=1)
+        around = mesh.visible[j - 1 : j + 1, i - 1 : i + 1].ravel()[
+            1:-1
+        ]  # without the two that do not touch the vertex
+        if z[k] >= NEAR_DEPTH and (inside[k] if around.any() else inside.all()):
+            met.append((pixel, float(z[k])))
     return met
 
 

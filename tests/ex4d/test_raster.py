@@ -101,6 +101,19 @@ def test_the_source_camera_sees_the_plate_back_byte_for_byte(name, size):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+def test_pixels_torn_off_on_all_sides_do_not_sparkle_once_there_is_parallax(name):
+    intrinsics, texture = pinhole_intrinsics(200, 64, 16), plate(16, 64)
+    depth = np.full((16, 64), 4, np.float32)
+    depth[:, 32:] = np.where(np.indices((16, 32)).sum(axis=0) % 2, 8, 40)
+    mesh = watertight_mesh(depth, intrinsics, "exact")
+    assert BACKENDS[name].render(mesh, texture, EYE, intrinsics, 64, 16).mask.all()
+    view = BACKENDS[name].render(mesh, texture, pose([0, 0, 0], [0.3, 0, 0]), intrinsics, 64, 16)
+    noise = view.mask & (np.abs(view.depth - 4) > 1e-3)
+    assert not noise[1:-1].any()  # at the corners of the picture half a pixel is whole
+    assert (view.mask & ~noise).mean() > 0.2
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_larger_picture_takes_its_colour_from_the_plate(name):
     texture, intrinsics = plate(20, 24), pinhole_intrinsics(30, 24, 20)
     mesh = watertight_mesh(np.full((20, 24), 3, np.float32), intrinsics, "exact")
