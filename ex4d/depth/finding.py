@@ -67,7 +67,7 @@ def find_depth(
     found = source.estimate(clip, progress)
     if isinstance(found, DisparityClip):
         return scaled(found, rule, known)
-    unused = [key for key in KNOWN_OPTIONS if key in request.options and key not in own]
+    unused = [key for key in (*KNOWN_OPTIONS, "normalise") if key in request.options and key not in own]
     if unused or request.points is not None:
         raise DepthError(
             f"The depth of '{found.source}' has its own scale: {', '.join(unused) or 'known points'} cannot change it. "
