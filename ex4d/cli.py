@@ -2,6 +2,7 @@
 """The `ex4d` command line. Each command is a thin skin over one function of the library."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import textwrap
@@ -206,11 +207,15 @@ def render(options: argparse.Namespace) -> Outcome:
             cameras = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
         take, _ = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
     unseen = take.coverage
-    facts = {
+    facts: dict[str, Any] = {
         "take": str(options.shot / "takes" / take.name),
         "raster": take.raster,
         "unseen": f"{unseen.mean:.1%} of the picture, {unseen.worst:.1%} in frame {unseen.worst_frame}",
+        "parallax": f"{unseen.mean_parallax_deg:.1f} degrees in the mean, {max(unseen.parallax_deg):.1f} at most",
+        "verdict": unseen.verdict,
     }
+    if options.json:
+        facts["coverage"] = dataclasses.asdict(unseen)
     return Outcome(facts, take.notices)
 
 

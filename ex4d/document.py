@@ -102,6 +102,14 @@ class Fields:
                 self._refuse(name, "finite numbers", value)
         return [[float(x) for x in row] for row in rows]
 
+    def row(self, name: str) -> tuple[float, ...]:
+        value = self._get(name)
+        if not isinstance(value, list) or not value:
+            self._refuse(name, "a list of numbers", value)
+        if any(isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x) for x in value):
+            self._refuse(name, "finite numbers", value)
+        return tuple(float(x) for x in value)
+
     def inside(self, name: str) -> "Fields":
         return Fields(self._path, self.json_object(name), f"{self._prefix}{name}.")
 

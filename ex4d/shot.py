@@ -26,11 +26,10 @@ from ex4d.document import Fields, Json, read_document, write_document
 from ex4d.errors import CameraError, DepthError, ShapeError, ShotError, VideoError
 from ex4d.progress import ProgressCallback
 from ex4d.storage import replacing
-from ex4d.takes import Coverage, Take, read_take, read_take_clips, take_folder, write_take, write_take_clips
+from ex4d.takes import Take, read_take, read_take_clips, take_folder, write_take, write_take_clips
 from ex4d.video import Clip, read_video, write_video
 
 __all__ = [
-    "Coverage",
     "DepthInfo",
     "PlateInfo",
     "Shot",

@@ -17,6 +17,7 @@ import numpy as np
 import ex4d
 from ex4d.camera import CameraPath, Convention, focal_px_from_lens, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
+from ex4d.coverage import coverage
 from ex4d.depth import DepthClip, DepthKind
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.errors import InputError
@@ -26,7 +27,7 @@ from ex4d.progress import ProgressCallback
 from ex4d.raster import Rasteriser, rasteriser
 from ex4d.shot import Shot, shot_from
 from ex4d.storage import file_sha256
-from ex4d.takes import Coverage, Take, read_take_clips, write_take, write_take_clips
+from ex4d.takes import Take, read_take_clips, write_take, write_take_clips
 from ex4d.video import Clip, read_video
 
 REFERENCE_FOCAL_PX = 500.0  # the release's fixed focal length, recon.py
@@ -153,7 +154,7 @@ def render_take(
         raster=backend.name,
         engine=None,
         seed=None,
-        coverage=Coverage.of(conditioning.mask),
+        coverage=coverage(conditioning.mask, conditioning.depth, cameras),
         hashes={file: file_sha256(folder / file, "Hashing the shot") for file in SHOT_FILES},
         version=ex4d.__version__,
     )

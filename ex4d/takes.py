@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ex4d.camera import CameraPath, read_camera_path, write_camera_path
+from ex4d.coverage import Coverage
 from ex4d.document import read_document, write_document
 from ex4d.errors import CameraError, InputError, ShotError, StorageError, VideoError
 from ex4d.progress import ProgressCallback
@@ -25,22 +26,6 @@ SCHEMA = 1
 # A take's name is a folder's name on every system.
 TAKE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESULTS = ("result.mkv", "result.mp4")
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of the picture the plate does not show, and an engine has to paint. 0 nothing, 1 everything."""
-
-    mean: float  # over all frames
-    worst: float  # of the frame that misses most
-    worst_frame: int  # 0-based
-
-    @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> "Coverage":
-        """Measure a mask. mask: True where the plate shows. [N, h, w]"""
-        unseen = 1 - mask.mean(axis=(1, 2), dtype=np.float64)
-        worst = int(unseen.argmax())
-        return cls(float(unseen.mean()), float(unseen[worst]), worst)
 
 
 @dataclass(frozen=True)
@@ -54,6 +39,7 @@ class Take:
     coverage: Coverage
     hashes: dict[str, str]  # sha256 of what the take was made from, by name
     version: str  # of ex4d
+    commercial_use: bool | None = None  # whether the licences of depth and engine allow paid work; None: unknown
     notices: tuple[str, ...] = ()
 
 
@@ -83,9 +69,17 @@ def write_take(shot_folder: Path, take: Take) -> None:
         "raster": take.raster,
         "engine": take.engine,
         "seed": take.seed,
-        "unseen": {"mean": coverage.mean, "worst": coverage.worst, "worst_frame": coverage.worst_frame},
+        "unseen": {
+            "mean": coverage.mean,
+            "worst": coverage.worst,
+            "worst_frame": coverage.worst_frame,
+            "frames": list(coverage.unseen),
+        },
+        "parallax_deg": {"mean": coverage.mean_parallax_deg, "frames": list(coverage.parallax_deg)},
+        "verdict": coverage.verdict,
         "hashes": take.hashes,
         "version": take.version,
+        "commercial_use": take.commercial_use,
         "notices": list(take.notices),
     }
     write_document(take_folder(shot_folder, take.name) / "take.json", SCHEMA, content)
@@ -98,15 +92,16 @@ def read_take(shot_folder: Path, name: str) -> Take:
         ShotError: it is missing, damaged or of a newer version.
     """
     fields = read_document(take_folder(shot_folder, name) / "take.json", SCHEMA)
-    unseen = fields.inside("unseen")
+    coverage = Coverage(fields.inside("unseen").row("frames"), fields.inside("parallax_deg").row("frames"))
     return Take(
         name=fields.text("name"),
         raster=fields.text("raster"),
         engine=fields.optional_text("engine"),
         seed=fields.optional_integer("seed"),
-        coverage=Coverage(unseen.number("mean"), unseen.number("worst"), unseen.integer("worst_frame")),
+        coverage=coverage,
         hashes=fields.text_map("hashes"),
         version=fields.text("version"),
+        commercial_use=fields.optional_boolean("commercial_use") if fields.has("commercial_use") else None,
         notices=fields.texts("notices"),
     )
 

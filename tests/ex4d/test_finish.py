@@ -6,12 +6,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from ex4d.coverage import Coverage
 from ex4d.errors import ShapeError
 from ex4d.finish import COLUMNS, PAPER, contact_sheet, write_result
-from ex4d.takes import Coverage, Take, take_folder
+from ex4d.takes import Take, take_folder
 from ex4d.video import read_video
 
-TAKE = Take("take1", "cpu", "preview", 0, Coverage(0, 0, 0), {}, "0.1.0")
+TAKE = Take("take1", "cpu", "preview", 0, Coverage((0.0,), (0.0,)), {}, "0.1.0")
 
 
 def flat(count: int, height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
+from ex4d.coverage import Coverage
 from ex4d.depth import DepthClip
 from ex4d.errors import InputError, ShotError, StorageError
 from ex4d.shot import (
-    Coverage,
     DepthInfo,
     PlateInfo,
     Shot,
@@ -225,7 +225,8 @@ def test_a_full_disk_leaves_no_shot_that_looks_whole(tmp_path, shot):
 
 @pytest.fixture
 def take() -> Take:
-    return Take("take1", "cpu", "preview", 7, Coverage(0.25, 0.5, 2), {"shot.json": "0" * 64}, "0.1.0", ("notice",))
+    coverage = Coverage((0.125, 0.1, 0.6, 1 / 3), (0.0, 2.5, 1e-9, 12.25))
+    return Take("take1", "cpu", "preview", 7, coverage, {"shot.json": "0" * 64}, "0.1.0", False, ("notice",))
 
 
 @pytest.fixture
@@ -280,12 +281,6 @@ def test_clips_of_another_size_than_the_path_are_refused(tmp_path, take, cameras
 def test_a_take_needs_a_name_that_is_safe_on_every_system(tmp_path, take, name):
     with pytest.raises(InputError, match="name"):
         write_take(tmp_path, dataclasses.replace(take, name=name))
-
-
-def test_coverage_finds_the_worst_frame():
-    mask = np.ones((3, 4, 5), bool)
-    mask[1, :2] = False
-    assert Coverage.of(mask) == Coverage(pytest.approx(1 / 6), 0.5, 1)
 
 
 def test_a_folder_in_the_way_is_a_storage_error(tmp_path, take, cameras):
