@@ -56,6 +56,10 @@ class Fields:
     def __init__(self, path: Path, content: dict[str, Any], prefix: str = "") -> None:
         self._path, self._content, self._prefix = path, content, prefix
 
+    def has(self, name: str) -> bool:
+        """Whether the field is there: files from before it was added lack it."""
+        return name in self._content
+
     def text(self, name: str) -> str:
         value = self._get(name)
         return value if isinstance(value, str) else self._refuse(name, "text", value)
