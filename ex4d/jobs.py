@@ -13,18 +13,19 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ex4d.camera import Convention, read_camera_path
+from ex4d.camera import CameraPath, Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
 from ex4d.display import display_arrays
 from ex4d.errors import InputError
 from ex4d.generation import ENGINES
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
-from ex4d.shot import read_shot, write_shot
+from ex4d.shot import Shot, read_shot, write_shot
 from ex4d.take import ReconstructOptions, generate_take, reconstruct, render_take
 from ex4d.takes import take_folder
 
 Files = dict[str, Path]
+RENDERED = ("take.json", "camera.npz", "color.mkv", "mask.mkv")
 
 
 def run_job(
@@ -33,7 +34,7 @@ def run_job(
     """Run one job.
 
     Args:
-        kind: `reconstruct` or `take`.
+        kind: `reconstruct`, `render` or `take`.
         params: see the function of that kind; unknown names are refused.
         inputs: the input files by role.
         workdir: a folder for everything that the job writes; `shot` in it must not exist.
@@ -53,16 +54,20 @@ def run_job(
 def _reconstruct(
     params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
 ) -> Files:
-    """Inputs: plate, optional depth and its side file. Outputs: the shot folder and the arrays that Blender shows."""
+    """Inputs: plate; optional depth and its side file, depth_points, source_camera. Outputs: the shot and its display."""
     _need(inputs, "plate")
     options = ReconstructOptions(
         depth=_choice(params, "depth", ("auto", *SOURCES), "auto"),
         depth_file=_depth_file(inputs, workdir),
         depth_kind=_choice(params, "depth_kind", DEPTH_KINDS, "z"),
+        depth_options=_texts(params, "depth_options"),
+        depth_points=inputs.get("depth_points"),
+        accept_licence=_switch(params, "accept_licence"),
         convention=_choice(params, "convention", get_args(Convention), "exact"),
         focal_px=_number(params, "focal_px", None),
         lens_mm=_number(params, "lens_mm", None),
         sensor_width_mm=_number(params, "sensor_width_mm", None),
+        source_camera=inputs.get("source_camera"),
         frame_start=_integer(params, "frame_start", 0),
         frame_count=_integer(params, "frame_count", None),
     )
@@ -73,6 +78,8 @@ def _reconstruct(
     folder = workdir / "shot"
     write_shot(folder, shot)
     arrays = display_arrays(shot.depth, shot.intrinsics, shot.convention, progress, shot.sky)
+    if shot.source_camera_to_world is not None:  # Blender moves each frame's mesh to where its camera was
+        arrays["source_camera_to_world"] = shot.source_camera_to_world
     with (folder / "display.npz").open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return _outputs(folder, "shot.json", "plate.mkv", "depth.npz", "display.npz")
@@ -90,6 +97,16 @@ def _depth_file(inputs: Mapping[str, Path], workdir: Path) -> Path | None:
     return together
 
 
+def _render(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
+    """Inputs: the shot folder's files and camera.npz. Outputs: the take before it is painted, with its coverage."""
+    name = _text(params, "name", "take1")
+    raster = _choice(params, "raster", ("auto", *RASTERISERS), "auto")
+    _refuse_rest(params)
+    folder, shot, cameras = _shot(inputs, workdir, progress)
+    render_take(folder, shot, name, cameras, raster, progress)
+    return _outputs(take_folder(folder, name), *RENDERED)
+
+
 def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
     """Inputs: the shot folder's files and camera.npz. Outputs: the take's files."""
     name = _text(params, "name", "take1")
@@ -97,21 +114,25 @@ def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, pro
     raster = _choice(params, "raster", ("auto", *RASTERISERS), "auto")
     seed = _integer(params, "seed", 0)
     _refuse_rest(params)
+    folder, shot, cameras = _shot(inputs, workdir, progress)
+    take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
+    generate_take(folder, shot, take, cameras, conditioning, engine, seed, progress)
+    return _outputs(take_folder(folder, name), *RENDERED, "result.mkv", "result.mp4")
+
+
+def _shot(inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> tuple[Path, Shot, CameraPath]:
+    """The shot in a folder of its own, and the camera path over it."""
     _need(inputs, "shot.json", "plate.mkv", "depth.npz", "camera.npz")
     folder = workdir / "shot"
     folder.mkdir()
     for role in ("shot.json", "plate.mkv", "depth.npz"):
         shutil.copyfile(inputs[role], folder / role)
-    shot, cameras = read_shot(folder, progress), read_camera_path(inputs["camera.npz"])
-    take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
-    generate_take(folder, shot, take, cameras, conditioning, engine, seed, progress)
-    return _outputs(
-        take_folder(folder, name), "take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"
-    )
+    return folder, read_shot(folder, progress), read_camera_path(inputs["camera.npz"])
 
 
 KINDS: dict[str, Callable[[dict[str, Any], Mapping[str, Path], Path, ProgressCallback], Files]] = {
     "reconstruct": _reconstruct,
+    "render": _render,
     "take": _take,
 }
 
@@ -158,6 +179,20 @@ def _integer(params: dict[str, Any], name: str, default: int | None) -> Any:
     value = params.pop(name, default)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise InputError(f"{name} must be a whole number, got {value!r}.")
+    return value
+
+
+def _switch(params: dict[str, Any], name: str) -> bool:
+    value = params.pop(name, False)
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, got {value!r}.")
+    return value
+
+
+def _texts(params: dict[str, Any], name: str) -> dict[str, str]:
+    value = params.pop(name, {})
+    if not isinstance(value, dict) or not all(isinstance(item, str) for pair in value.items() for item in pair):
+        raise InputError(f"{name} must be texts by name, got {value!r}.")
     return value
 
 

@@ -133,6 +133,10 @@ def test_a_job_makes_the_files_that_its_kind_promises(plate, sideways, tmp_path)
     write_camera_path(tmp_path / "camera.npz", sideways)
     inputs = {role: made[role] for role in ("shot.json", "plate.mkv", "depth.npz")}
     inputs["camera.npz"] = tmp_path / "camera.npz"
+    (tmp_path / "c").mkdir()
+    rendered = run_job("render", {"name": "one"}, inputs, tmp_path / "c", silent)
+    assert set(rendered) == {"take.json", "camera.npz", "color.mkv", "mask.mkv"}
+    assert "of the picture" in json.loads(rendered["take.json"].read_text(encoding="utf-8"))["verdict"]
     (tmp_path / "b").mkdir()
     taken = run_job("take", {"name": "one", "seed": 3}, inputs, tmp_path / "b", silent)
     assert set(taken) == {"take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"}
