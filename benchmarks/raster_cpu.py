@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from ex4d.camera import CameraPath, read_camera_path
-from ex4d.depth.file import read_depth_file
+from ex4d.depth.file_formats import read_depth_file
 from ex4d.mesh import DWMesh, far_depth, watertight_mesh
 from ex4d.raster.cpu import CpuRasteriser
 from ex4d.video import read_video
@@ -134,7 +134,7 @@ def timed(work: Callable[[int], object], frames: range) -> list[float]:
 def measure(width: int, height: int, frame_count: int) -> dict[str, list[float]]:
     """Time every contender at one size."""
     clip = read_video(SAMPLE / "plate.mp4", 0, frame_count).frames
-    inverse = read_depth_file(SAMPLE / "depth.mkv", "z").values[:frame_count]
+    inverse = read_depth_file(SAMPLE / "depth.mkv", "z", 0, frame_count).values
     frames = np.stack([cv2.resize(frame, (width, height)) for frame in clip])
     depth = np.stack([cv2.resize((1 / z).astype(np.float32), (width, height)) for z in inverse])
     cameras: CameraPath = read_camera_path(SAMPLE / "second_camera.npz")

@@ -52,6 +52,7 @@ HINTS = {
     "hash_mismatch": "Make sure that nothing writes to the file, then try again.",
     "id_conflict": "Start the job again; it then gets an id of its own.",
     "internal": "This is a defect. Please report it together with the log file.",
+    "licence": "Accept the licence that the message names, or choose another depth source.",
     "machine": "Install what the message names, or use another machine.",
     "missing_artifact": "Try again: the files are sent once more.",
     "out_of_memory": "Use fewer frames or a smaller plate, or close other programs.",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ex4d.camera import Array, CameraPath, project, read_camera_path, unproject_depth
-from ex4d.depth.file import read_depth_file
+from ex4d.depth.file_formats import read_depth_file
 from ex4d.video import Clip, read_video
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample"
@@ -26,12 +26,12 @@ def plate() -> Clip:
 
 @pytest.fixture(scope="module")
 def depth() -> Array:
-    return read_z(SAMPLE / "depth.mkv")
+    return read_z(SAMPLE / "depth.mkv", 49)
 
 
 @pytest.fixture(scope="module")
 def truth_depth() -> Array:
-    return read_z(SAMPLE / "truth_depth.mkv")
+    return read_z(SAMPLE / "truth_depth.mkv", len(TRUTH_FRAMES))
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def second() -> CameraPath:
     return read_camera_path(SAMPLE / "second_camera.npz")
 
 
-def read_z(path: Path) -> Array:
-    stored = read_depth_file(path, "z")
+def read_z(path: Path, count: int) -> Array:
+    stored = read_depth_file(path, "z", 0, count)
     assert stored.kind == "inverse"
     return 1 / stored.values.astype(np.float64)
 
