@@ -85,6 +85,14 @@ def picture_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def key_value(text: str) -> tuple[str, str]:
+    """`KEY=VALUE`."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got '{text}'")
+    return key, value
+
+
 PAID_WORK = {True: "allowed", False: "not allowed by that licence", None: "ask the depth's maker"}
 
 
@@ -120,11 +128,28 @@ def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Names
 def add_plate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clip", type=Path, metavar="CLIP", help="the filmed plate, any video file")
     parser.add_argument("--out", dest="shot", type=Path, required=True, metavar="SHOT", help="the shot folder to write")
-    parser.add_argument("--depth", default="auto", metavar="NAME", help="depth source: auto, file or preview")
     parser.add_argument(
-        "--depth-file", type=Path, metavar="FILE", help="depth of every frame (.npz, .npy, 16-bit video)"
+        "--depth", default="auto", metavar="NAME", help="depth source, for example file or preview (default auto)"
+    )
+    parser.add_argument(
+        "--depth-file", type=Path, metavar="FILE", help="EXR or 16-bit PNG (depth.####.exr), .npz, .npy, 16-bit video"
     )
     parser.add_argument("--depth-kind", default="z", choices=["z", "ray", "disparity", "inverse"], help="what it holds")
+    parser.add_argument(
+        "--depth-option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the source, or what is known: near=2, far=30, distances=X,Y,Z (docs/depth.md); may be repeated",
+    )
+    parser.add_argument("--depth-points", type=Path, metavar="FILE", help="tracked points with their distance (.npz)")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="use a depth source that forbids paid work; the shot is marked"
+    )
+    parser.add_argument(
+        "--source-camera", type=Path, metavar="FILE", help="the plate's own moving camera (.npz): brings lens and place"
+    )
     parser.add_argument("--convention", default="exact", choices=["exact", "reference"], help="pixel convention")
     parser.add_argument("--focal-px", type=float, metavar="F", help="focal length in pixels of the plate")
     parser.add_argument("--lens", type=float, metavar="MM", help="focal length; needs --sensor-width")
@@ -160,10 +185,14 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         depth=options.depth,
         depth_file=options.depth_file,
         depth_kind=options.depth_kind,
+        depth_options=dict(options.depth_option),
+        depth_points=options.depth_points,
+        accept_licence=options.accept_licence,
         convention=options.convention,
         focal_px=options.focal_px,
         lens_mm=options.lens,
         sensor_width_mm=options.sensor_width,
+        source_camera=options.source_camera,
         frame_start=options.frames[0],
         frame_count=options.frames[1],
     )
@@ -192,6 +221,7 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
 def render(options: argparse.Namespace) -> Outcome:
     from ex4d.camera import read_camera_path
     from ex4d.shot import read_shot
+    from ex4d.source_camera import from_first_frame
     from ex4d.take import render_take
     from ex4d.trajectory import camera_move
 
@@ -204,7 +234,8 @@ def render(options: argparse.Namespace) -> Outcome:
         else:
             count, height, width = shot.depth.shape
             width, height = options.size or (width, height)
-            cameras = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
+            move = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
+            cameras = from_first_frame(move, shot.source_camera_to_world)
         take, _ = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
     unseen = take.coverage
     facts: dict[str, Any] = {
@@ -228,7 +259,9 @@ def generate(options: argparse.Namespace) -> Outcome:
         rendered = read_rendered_take(options.shot, shot, options.take, progress)
         take = generate_take(options.shot, shot, *rendered, options.engine, options.seed, progress)
     result = options.shot / "takes" / take.name / "result.mp4"
-    return Outcome({"result": str(result), "engine": take.engine, "seed": take.seed}, take.notices)
+    paid = PAID_WORK[take.commercial_use]
+    facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}
+    return Outcome(facts, take.notices)
 
 
 def doctor(options: argparse.Namespace) -> int:

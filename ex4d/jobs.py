@@ -54,7 +54,7 @@ def run_job(
 def _reconstruct(
     params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
 ) -> Files:
-    """Inputs: plate; optional depth and its side file, depth_points, source_camera. Outputs: the shot and its display."""
+    """Inputs: plate; if wanted depth and its side file, depth_points, source_camera. Outputs: the shot, its display."""
     _need(inputs, "plate")
     options = ReconstructOptions(
         depth=_choice(params, "depth", ("auto", *SOURCES), "auto"),

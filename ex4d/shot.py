@@ -3,7 +3,7 @@
 
 shot.json    what the plate is, its lens, where its depth comes from, and what the artist was told
 plate.mkv    the frames used, lossless
-depth.npz    their z-depth, optionally the sky and the valid pixels
+depth.npz    their z-depth, optionally the sky, the valid pixels and where the plate's own camera stood
 takes/       one folder per take, see `takes.py`
 """
 
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ex4d
-from ex4d.camera import CONVENTIONS, Convention, check_intrinsics
+from ex4d.camera import CONVENTIONS, Convention, check_intrinsics, check_world_to_camera
 from ex4d.depth import DepthClip, DepthUnit
 from ex4d.depth.clip import check_size, check_values
 from ex4d.document import Fields, Json, read_document, write_document
 from ex4d.errors import CameraError, DepthError, ShapeError, ShotError, VideoError
 from ex4d.progress import ProgressCallback
+from ex4d.source_camera import SourceCameras
 from ex4d.storage import replacing
 from ex4d.takes import Take, read_take, read_take_clips, take_folder, write_take, write_take_clips
 from ex4d.video import Clip, read_video, write_video
@@ -68,6 +69,7 @@ class DepthInfo:
     kind: DepthUnit
     focal_px: float | None  # what the source said about the lens
     parameters: dict[str, Json]
+    licence_accepted: bool = False  # whether the artist accepted a licence that forbids paid work
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,9 @@ class Shot:
     sky: NDArray[np.bool_] | None = None  # [T, H, W]
     valid: NDArray[np.bool_] | None = None  # [T, H, W]
     notices: tuple[str, ...] = ()  # what was changed or assumed on the way, for the artist
+    # Of a plate whose camera moves: OpenCV camera of each frame to the shot's world, shot units. [T, 4, 4]
+    # None: the plate's camera stands still, and its frame is the world.
+    source_camera_to_world: NDArray[np.float64] | None = None
 
 
 def shot_from(
@@ -92,6 +97,7 @@ def shot_from(
     intrinsics: NDArray[np.float64],
     convention: Convention,
     notices: tuple[str, ...] = (),
+    cameras: SourceCameras | None = None,
 ) -> Shot:
     """Join a clip and its depth.
 
@@ -101,7 +107,11 @@ def shot_from(
         intrinsics: of the plate's camera, pixels. [3, 3]
         convention: pixel convention of the shot.
         notices: of the steps before.
+        cameras: of the plate, when it moves and was solved or given.
     """
+    if cameras is not None and depth.kind != "metric":
+        slide = "The plate's camera was given, but the depth does not know its unit, so that still things may slide."
+        notices += (f"{slide} Give tracked points or measured distances.",)
     return Shot(
         frames=clip.frames,
         fps=clip.fps,
@@ -110,11 +120,18 @@ def shot_from(
         convention=convention,
         plate=PlateInfo(str(clip.path), clip.sha256, clip.first_frame, clip.timecode),
         depth_info=DepthInfo(
-            depth.source, depth.licence, depth.commercial_use, depth.kind, depth.focal_px, depth.parameters
+            depth.source,
+            depth.licence,
+            depth.commercial_use,
+            depth.kind,
+            depth.focal_px,
+            depth.parameters,
+            depth.licence_accepted,
         ),
         sky=depth.sky,
         valid=depth.valid,
         notices=(*notices, *depth.notices),
+        source_camera_to_world=None if cameras is None else cameras.camera_to_world,
     )
 
 
@@ -131,6 +148,8 @@ def write_shot(folder: Path, shot: Shot, progress: ProgressCallback | None = Non
     write_video(folder / "plate.mkv", shot.frames, shot.fps, "ffv1", progress)
     arrays: dict[str, NDArray[Any]] = {"depth": shot.depth}
     arrays |= {name: layer for name, layer in (("sky", shot.sky), ("valid", shot.valid)) if layer is not None}
+    if shot.source_camera_to_world is not None:
+        arrays["source_camera_to_world"] = shot.source_camera_to_world
     with replacing(folder / "depth.npz") as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
     info = shot.depth_info
@@ -151,6 +170,7 @@ def write_shot(folder: Path, shot: Shot, progress: ProgressCallback | None = Non
             "source": info.source,
             "licence": info.licence,
             "commercial_use": info.commercial_use,
+            "licence_accepted": info.licence_accepted,
             "kind": info.kind,
             "focal_px": info.focal_px,
             "parameters": info.parameters,
@@ -179,7 +199,7 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
             f"'{folder / 'plate.mkv'}' is [T, H, W] {list(clip.frames.shape[:3])}, shot.json says {list(shape)}. "
             "Reconstruct the shot again."
         )
-    depth, sky, valid = _read_depth(folder / "depth.npz", shape)
+    depth, sky, valid, poses = _read_depth(folder / "depth.npz", shape)
     return Shot(
         frames=clip.frames,
         fps=_fps(plate, folder),
@@ -196,10 +216,12 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
             kind=info.choice("kind", DEPTH_UNITS),
             focal_px=info.optional_number("focal_px"),
             parameters=info.json_object("parameters"),
+            licence_accepted=info.has("licence_accepted") and info.boolean("licence_accepted"),
         ),
         sky=sky,
         valid=valid,
         notices=fields.texts("notices"),
+        source_camera_to_world=poses,
     )
 
 
@@ -225,11 +247,12 @@ def _intrinsics(fields: Fields, folder: Path) -> NDArray[np.float64]:
 
 def _read_depth(
     path: Path, shape: tuple[int, int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None, NDArray[np.bool_] | None, NDArray[np.float64] | None]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             depth = arrays["depth"]
             layers = {name: arrays[name] for name in ("sky", "valid") if name in arrays}
+            poses = arrays.get("source_camera_to_world")
     except FileNotFoundError as error:
         raise ShotError(f"'{path}' is missing. Reconstruct the shot again.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -244,4 +267,18 @@ def _read_depth(
     for name, layer in layers.items():
         if layer.dtype != np.bool_ or layer.shape != shape:
             raise ShotError(f"'{path}': {name} must be bool {list(shape)}, got {layer.dtype} {list(layer.shape)}.")
-    return depth.astype(np.float32), layers.get("sky"), layers.get("valid")
+    if poses is not None:
+        _check_poses(path, poses, shape[0])
+    return depth.astype(np.float32), layers.get("sky"), layers.get("valid"), poses
+
+
+def _check_poses(path: Path, poses: NDArray[Any], count: int) -> None:
+    if poses.shape != (count, 4, 4) or poses.dtype != np.float64:
+        raise ShotError(
+            f"'{path}': source_camera_to_world must be float64 {[count, 4, 4]}, got {poses.dtype} {list(poses.shape)}."
+        )
+    try:
+        for frame, pose in enumerate(poses):
+            check_world_to_camera(pose, f"source_camera_to_world, frame {frame}")
+    except CameraError as error:
+        raise ShotError(f"'{path}': {error}") from error

@@ -5,6 +5,7 @@ A plate whose camera moves stands still in the world only if every frame's mesh 
 is then the tracked scene's; without this, the plate's camera never moves and its frame is the world.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +84,30 @@ def read_source_cameras(path: Path, frame_start: int, frame_count: int, width: i
     )
 
 
-def from_first_frame(path: CameraPath, cameras: SourceCameras | None) -> CameraPath:
+def from_first_frame(path: CameraPath, camera_to_world: NDArray[np.float64] | None) -> CameraPath:
     """Put a camera move that was planned in the first frame's camera into the shot's world.
 
     Args:
         path: a move that starts at the identity.
-        cameras: of the shot; None when its world is the plate camera's.
+        camera_to_world: of the shot's source camera, [T, 4, 4]; None when its world is the plate camera's.
     """
-    if cameras is None:
+    if camera_to_world is None:
         return path
-    to_first = np.linalg.inv(cameras.camera_to_world[0])
-    return CameraPath(path.world_to_camera @ to_first, path.intrinsics, path.width, path.height, path.source_frame)
+    return dataclasses.replace(path, world_to_camera=path.world_to_camera @ np.linalg.inv(camera_to_world[0]))
+
+
+def seen_from_the_plate(path: CameraPath, camera_to_world: NDArray[np.float64] | None) -> CameraPath:
+    """Each output frame's camera as seen from the camera that filmed the frame it shows.
+
+    A frame's mesh lies before its own camera. Drawn with this path it stands where it was filmed, so that what does not
+    move in the world does not move in the take.
+
+    Args:
+        path: in the shot's world.
+        camera_to_world: as above.
+    """
+    if camera_to_world is None:
+        return path
+    # A frame that the shot does not have is refused where the meshes are drawn.
+    shown = np.clip(np.rint(path.source_frame), 0, len(camera_to_world) - 1).astype(np.intp)
+    return dataclasses.replace(path, world_to_camera=path.world_to_camera @ camera_to_world[shown])

@@ -15,24 +15,24 @@ import cv2
 import numpy as np
 
 import ex4d
-from ex4d.camera import CameraPath, Convention, focal_px_from_lens, pinhole_intrinsics
+from ex4d.camera import CameraPath, Convention, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
 from ex4d.coverage import coverage
-from ex4d.depth import DepthClip, DepthKind
+from ex4d.depth import DepthKind
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.errors import InputError
 from ex4d.finish import write_result
 from ex4d.generation import engine
+from ex4d.lens import asked_focal_px, guessed_focal_px, noted_focal_px
+from ex4d.licence import allowed_by_all, licence_notices
 from ex4d.progress import ProgressCallback
 from ex4d.raster import Rasteriser, rasteriser
 from ex4d.shot import Shot, shot_from
+from ex4d.source_camera import read_source_cameras, seen_from_the_plate
 from ex4d.storage import file_sha256
 from ex4d.takes import Take, read_take_clips, write_take, write_take_clips
 from ex4d.video import Clip, read_video
 
-REFERENCE_FOCAL_PX = 500.0  # the release's fixed focal length, recon.py
-GUESSED_LENS_MM = 35.0  # a common prime on a full-frame back; only used when nobody knows better, and then said
-GUESSED_BACK_MM = 36.0
 SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")  # what a take is made from, beside its camera
 
 
@@ -50,6 +50,7 @@ class ReconstructOptions:
     focal_px: float | None = None  # focal length in pixels of the plate, else from lens and sensor
     lens_mm: float | None = None
     sensor_width_mm: float | None = None
+    source_camera: Path | None = None  # .npz of the plate's own moving camera, solved or given; it brings the lens
     frame_start: int = 0  # first frame of the plate to use
     frame_count: int | None = None  # None: to the end
 
@@ -69,7 +70,20 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
     if options.convention == "reference":
         clip = resized_as_the_release(clip)
     height, width = clip.frames.shape[1:3]
-    focal_px = asked_focal_px(options, width)
+    focal_px = asked_focal_px(options.focal_px, options.lens_mm, options.sensor_width_mm, options.convention, width)
+    notices = list(clip.notices)
+    cameras = None
+    if options.source_camera is not None:
+        if focal_px is not None:
+            raise InputError(
+                "The source camera brings its own lens and needs the exact convention: give one or the other."
+            )
+        cameras = read_source_cameras(options.source_camera, clip.first_frame, len(clip.frames), width, height)
+        focal_px = float(cameras.intrinsics[0, 0])
+        notices.append(f"The lens comes from the source camera ({focal_px:.1f} px), and so does the plate's place.")
+    elif focal_px is None and (noted := noted_focal_px(plate, width, height)) is not None:
+        focal_px, notice = noted
+        notices.append(notice)
     request = DepthRequest(
         options.depth,
         options.depth_file,
@@ -78,38 +92,15 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         options.depth_points,
         options.accept_licence,
     )
-    depth = find_depth(clip, request, options.convention, focal_px, progress=progress)
-    focal_px, notices = known_focal_px(focal_px, depth, width)
-    return shot_from(
-        clip, depth, pinhole_intrinsics(focal_px, width, height), options.convention, (*clip.notices, *notices)
-    )
-
-
-def asked_focal_px(options: ReconstructOptions, width: int) -> float | None:
-    """The focal length that the options name, in pixels of a plate `width` wide, or None."""
-    lens, sensor = options.lens_mm, options.sensor_width_mm
-    if options.focal_px is not None and lens is not None:
-        raise InputError("Give the focal length once: focal_px, or lens_mm with sensor_width_mm, not both.")
-    if (lens is None) != (sensor is None):
-        raise InputError(f"A lens needs its sensor: got lens_mm={lens} and sensor_width_mm={sensor}, give both.")
-    if options.focal_px is not None:
-        if not 0 < options.focal_px < float("inf"):
-            raise InputError(f"focal_px must be a positive number of pixels, got {options.focal_px}.")
-        return options.focal_px
-    if lens is not None and sensor is not None:
-        return focal_px_from_lens(lens, sensor, width)
-    return REFERENCE_FOCAL_PX if options.convention == "reference" else None
-
-
-def known_focal_px(asked: float | None, depth: DepthClip, width: int) -> tuple[float, tuple[str, ...]]:
-    """The focal length to use, in pixels, and what the artist must be told about it."""
-    if asked is not None:
-        return asked, ()
-    if depth.focal_px is not None:
-        return depth.focal_px, (f"Focal length {depth.focal_px:.1f} px comes from the depth source.",)
-    guess = focal_px_from_lens(GUESSED_LENS_MM, GUESSED_BACK_MM, width)
-    lens = f"a {GUESSED_LENS_MM:g} mm lens on a {GUESSED_BACK_MM:g} mm back ({guess:.1f} px)"
-    return guess, (f"The lens is unknown: {lens} is assumed. Give the real one for true parallax.",)
+    depth = find_depth(clip, request, options.convention, focal_px, cameras, progress)
+    if focal_px is None and depth.focal_px is not None:
+        focal_px = depth.focal_px
+        notices.append(f"The lens comes from the depth source ({focal_px:.1f} px).")
+    if focal_px is None:
+        focal_px, notice = guessed_focal_px(width)
+        notices.append(notice)
+    intrinsics = cameras.intrinsics if cameras is not None else pinhole_intrinsics(focal_px, width, height)
+    return shot_from(clip, depth, intrinsics, options.convention, tuple(notices), cameras)
 
 
 def resized_as_the_release(clip: Clip) -> Clip:
@@ -154,9 +145,13 @@ def render_take(
         raster=backend.name,
         engine=None,
         seed=None,
-        coverage=coverage(conditioning.mask, conditioning.depth, cameras),
+        coverage=coverage(
+            conditioning.mask, conditioning.depth, seen_from_the_plate(cameras, shot.source_camera_to_world)
+        ),
         hashes={file: file_sha256(folder / file, "Hashing the shot") for file in SHOT_FILES},
         version=ex4d.__version__,
+        commercial_use=shot.depth_info.commercial_use,
+        notices=_licence_notices(shot),
     )
     write_take_clips(folder, take, cameras, conditioning.color, conditioning.mask, shot.fps, progress)
     return take, conditioning
@@ -195,7 +190,13 @@ def generate_take(
     """
     painter = engine(engine_name)
     frames = painter.generate(shot, cameras, conditioning, seed, progress)
-    finished = dataclasses.replace(take, engine=painter.name, seed=seed, notices=painter.notices)
+    finished = dataclasses.replace(
+        take,
+        engine=painter.name,
+        seed=seed,
+        commercial_use=allowed_by_all(shot.depth_info.commercial_use, painter.commercial_use),
+        notices=(*_licence_notices(shot), *painter.notices),
+    )
     write_result(folder, finished, frames, shot.fps, progress)
     write_take(folder, finished)
     return finished
@@ -205,6 +206,11 @@ def condition(
     shot: Shot, cameras: CameraPath, backend: Rasteriser, progress: ProgressCallback | None = None
 ) -> Conditioning:
     """What the path shows of the shot: colour, mask and depth of every output frame."""
+    cameras = seen_from_the_plate(cameras, shot.source_camera_to_world)
     return render_conditioning(
         shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, backend, progress, shot.sky
     )
+
+
+def _licence_notices(shot: Shot) -> tuple[str, ...]:
+    return licence_notices(shot.depth_info.source, shot.depth_info.licence, shot.depth_info.commercial_use)

@@ -28,6 +28,7 @@ class Origin:
     source: str  # what made it, as shown to the artist
     licence: str
     commercial_use: bool | None  # whether that licence allows paid work; None when only its maker knows
+    licence_accepted: bool = False  # whether the artist accepted a licence that forbids it
     focal_px: float | None = None  # focal length that belongs to this depth, None when the source does not know
     sky: NDArray[np.bool_] | None = None  # [T, H, W]
     valid: NDArray[np.bool_] | None = None  # [T, H, W]

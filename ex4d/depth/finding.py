@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a clip to its depth: choose the source, ask for its licence, run it unless its outcome is kept, scale it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from ex4d.depth.known import KNOWN_OPTIONS, known_distances
 from ex4d.depth.normalise import NORMALISATIONS
 from ex4d.depth.scaling import scaled
 from ex4d.errors import DepthError, LicenceError
+from ex4d.licence import licence_notices
 from ex4d.progress import ProgressCallback
 from ex4d.source_camera import SourceCameras
 from ex4d.video import Clip
@@ -65,6 +67,9 @@ def find_depth(
     source = depth_source(name, SourceOptions(request.file, request.kind, focal_px, cameras, values))
     require_licence(source, request.accept_licence)
     found = source.estimate(clip, progress)
+    if found.commercial_use is False:
+        notices = (*licence_notices(found.source, found.licence, False), *found.notices)
+        found = dataclasses.replace(found, licence_accepted=True, notices=notices)
     if isinstance(found, DisparityClip):
         return scaled(found, rule, known)
     unused = [key for key in (*KNOWN_OPTIONS, "normalise") if key in request.options and key not in own]

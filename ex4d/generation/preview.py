@@ -19,6 +19,7 @@ from ex4d.mesh import DWMesh, watertight_mesh
 from ex4d.progress import ProgressCallback, track
 from ex4d.raster import Render, rasteriser
 from ex4d.shot import Shot
+from ex4d.source_camera import seen_from_the_plate
 
 MOMENTS = 13  # frames of the shot that the clean plate is made of, evenly spread
 BEHIND = 0.97  # a borrowed surface lies behind what hides it: at least this share of the occluder's depth
@@ -61,6 +62,7 @@ class PreviewFill:
                 "Render the take again."
             )
         color, known, depth = conditioning.color.copy(), conditioning.mask.copy(), conditioning.depth.copy()
+        cameras = seen_from_the_plate(cameras, shot.source_camera_to_world)
         background = _Background(shot)
         for n in track(range(count), "Looking behind things", progress):
             background.fill(cameras, n, color[n], known[n], depth[n])
@@ -94,7 +96,7 @@ class _Background:
         self.shot = shot
         self.backend = rasteriser("auto")
         moments = np.unique(np.rint(np.linspace(0, len(shot.frames) - 1, MOMENTS)).astype(int))
-        self.still = stands_still(shot.frames[moments])
+        self.still = shot.source_camera_to_world is None and stands_still(shot.frames[moments])
         self.plate: Surface | None = None
         self.backdrop: Surface | None = None
         self.source: int | None = None  # of the surfaces, when the plate's camera moves
