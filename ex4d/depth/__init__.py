@@ -13,6 +13,7 @@ from ex4d.depth.clip import (
     DisparityClip,
     SourceOptions,
 )
+from ex4d.depth.depthcrafter import DEPTHCRAFTER_OPTIONS, DepthCrafterDepth
 from ex4d.depth.file import FILE_OPTIONS, FileDepth
 from ex4d.depth.preview import PreviewDepth
 from ex4d.errors import DepthError
@@ -43,6 +44,7 @@ class SourceInfo:
 
 SOURCES: dict[str, SourceInfo] = {
     "file": SourceInfo(FileDepth.made_of, FILE_OPTIONS, needs_file=True),
+    "depthcrafter": SourceInfo(DepthCrafterDepth.made_of, DEPTHCRAFTER_OPTIONS),
     "preview": SourceInfo(lambda options: PreviewDepth()),
 }
 
