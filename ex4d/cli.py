@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 import ex4d
 from ex4d.errors import Cancelled, Ex4dError, InputError
 from ex4d.progress import Progress
+
+if TYPE_CHECKING:
+    from ex4d.shot import Shot
 
 Subparsers = Any  # argparse's own type is private and generic over it
 
@@ -170,6 +173,9 @@ def add_camera_options(parser: argparse.ArgumentParser, default_take: str) -> No
         "--size", type=picture_size, metavar="WxH", help="output size of a --move (default the plate's)"
     )
     parser.add_argument("--raster", default="auto", choices=["auto", "cpu", "reference"], help="rasteriser")
+    parser.add_argument(
+        "--release-files", action="store_true", help="also write what the EX-4D release would: camera, videos, mesh.ply"
+    )
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -208,18 +214,24 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         "paid work": PAID_WORK[shot.depth_info.commercial_use],
     }
     if options.save_mesh:
-        from ex4d.mesh import far_depth, watertight_mesh
-        from ex4d.ply import write_ply
-
-        sky = None if shot.sky is None else shot.sky[0]
-        mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention, far_depth(shot.depth, shot.sky), sky)
-        write_ply(options.shot / "mesh.ply", mesh, shot.frames[0])
-        facts["mesh"] = str(options.shot / "mesh.ply")
+        facts["mesh"] = str(write_first_mesh(options.shot / "mesh.ply", shot))
     return Outcome(facts, shot.notices)
+
+
+def write_first_mesh(path: Path, shot: "Shot") -> Path:
+    """Write the mesh of the shot's first frame as a PLY file, as the release does."""
+    from ex4d.mesh import far_depth, watertight_mesh
+    from ex4d.ply import write_ply
+
+    sky = None if shot.sky is None else shot.sky[0]
+    mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention, far_depth(shot.depth, shot.sky), sky)
+    write_ply(path, mesh, shot.frames[0])
+    return path
 
 
 def render(options: argparse.Namespace) -> Outcome:
     from ex4d.camera import read_camera_path
+    from ex4d.release_files import write_release_files
     from ex4d.shot import read_shot
     from ex4d.source_camera import from_first_frame
     from ex4d.take import render_take
@@ -236,7 +248,11 @@ def render(options: argparse.Namespace) -> Outcome:
             width, height = options.size or (width, height)
             move = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
             cameras = from_first_frame(move, shot.source_camera_to_world)
-        take, _ = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
+        take, drawn = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
+        if options.release_files:
+            release = options.shot / "takes" / take.name / "release"
+            write_release_files(release, take.name, cameras, drawn.color, drawn.mask, progress)
+            write_first_mesh(release / "mesh.ply", shot)
     unseen = take.coverage
     facts: dict[str, Any] = {
         "take": str(options.shot / "takes" / take.name),
@@ -245,6 +261,8 @@ def render(options: argparse.Namespace) -> Outcome:
         "parallax": f"{unseen.mean_parallax_deg:.1f} degrees in the mean, {max(unseen.parallax_deg):.1f} at most",
         "verdict": unseen.verdict,
     }
+    if options.release_files:
+        facts["release files"] = str(release)
     if options.json:
         facts["coverage"] = dataclasses.asdict(unseen)
     return Outcome(facts, take.notices)
