@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ex4d.camera import Convention
 from ex4d.depth import SOURCES, best_source, depth_source
+from ex4d.depth.cache import cached_estimate
 from ex4d.depth.clip import DepthClip, DepthKind, DepthSource, DisparityClip, SourceOptions
 from ex4d.depth.known import KNOWN_OPTIONS, known_distances
 from ex4d.depth.normalise import NORMALISATIONS
@@ -66,7 +67,7 @@ def find_depth(
     values = {key: value for key, value in values.items() if key in own or key not in KNOWN_OPTIONS}
     source = depth_source(name, SourceOptions(request.file, request.kind, focal_px, cameras, values))
     require_licence(source, request.accept_licence)
-    found = source.estimate(clip, progress)
+    found = cached_estimate(source, clip, progress)
     if found.commercial_use is False:
         notices = (*licence_notices(found.source, found.licence, False), *found.notices)
         found = dataclasses.replace(found, licence_accepted=True, notices=notices)

@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILE = Path(tempfile.mkdtemp(prefix="ex4d-blender-profile-"))
 os.environ["BLENDER_USER_RESOURCES"] = str(PROFILE)  # before bpy is imported: keeps the user's own Blender out of it
 os.environ["EX4D_HOME"] = str(PROFILE / "ex4d")
+os.environ["EX4D_CACHE"] = str(PROFILE / "cache")
 
 import bpy  # noqa: E402
 from movies import write_avi  # noqa: E402

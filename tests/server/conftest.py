@@ -127,6 +127,7 @@ def home(monkeypatch, tmp_path):
     """A state folder of its own; whatever server is left in it is killed."""
     folder = tmp_path / "home"
     monkeypatch.setenv("EX4D_HOME", str(folder))
+    monkeypatch.setenv("EX4D_CACHE", str(tmp_path / "cache"))
     root = HERE.parents[1]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(root), str(HERE)]))
     yield folder
