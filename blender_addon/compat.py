@@ -20,6 +20,14 @@ def show_in_sequencers(scene):
             workspace.sequencer_scene = scene
 
 
+def needs_sequencer():
+    """Tell whether no workspace has a sequencer yet: one added later shows no scene until somebody sets it (5.0)."""
+    if "sequencer_scene" not in bpy.types.WorkSpace.bl_rna.properties:
+        return False
+    screens = (screen for workspace in bpy.data.workspaces for screen in workspace.screens)
+    return not any(area.type == "SEQUENCE_EDITOR" for screen in screens for area in screen.areas)
+
+
 def fcurves_of(datablock):
     """Return the animation curves of a data-block."""
     animation = datablock.animation_data

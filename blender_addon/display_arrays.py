@@ -25,6 +25,8 @@ class DisplayArrays:
     corner_uv: np.ndarray  # float32 [Q, 4, 2], texture position of each face's corners, 0-1 from the bottom left
     depth: np.ndarray  # float32 [T, V], shot units
     cut: np.ndarray  # bool [T, Q], faces that only hide what is behind them
+    nearest: float  # depth over all frames, without the mesh's border; shot units
+    farthest: float
     intrinsics: np.ndarray  # float64 [3, 3], pixels
     width: int
     height: int
@@ -99,6 +101,10 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
             f"rows and {len(u)} columns. Reconstruct the shot again."
         )
     bits = np.unpackbits(occluded, axis=1, count=math.prod(quads_shape)).astype(bool).reshape(frames, *quads_shape)
+    border = 2 if has_skirt else 1
+    inner = depth[:, border:-border, border:-border]
+    if not inner.size:
+        raise ShotDataError(f"The shot's mesh {path} has no pixel inside its border. Reconstruct the shot again.")
     rows, columns = kept_indices(len(v), stride), kept_indices(len(u), stride)
     u, v = u[columns], v[rows]
     texture_u, texture_v = np.meshgrid((u + texture_offset) / width, 1 - (v + texture_offset) / height)
@@ -110,6 +116,8 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         corner_uv=uv[quads],
         depth=np.ascontiguousarray(depth[:, rows][:, :, columns].reshape(frames, -1), dtype=np.float32),
         cut=cut_faces(bits, rows, columns, has_skirt),
+        nearest=float(inner.min()),
+        farthest=float(inner.max()),
         intrinsics=intrinsics,
         width=width,
         height=height,

@@ -15,8 +15,10 @@ from .materials import UV_NAME, hiding_material, plate_material
 from .node_layout import lay_out
 
 MODIFIER_NAME = "DW-Mesh"
-SHOW_CUT_NAME = "Hiding Faces"
-SHOW_CUT_DESCRIPTION = "The black faces which hide what the plate never saw; without them you can look in from outside"
+SHOW_CUT_NAME = "Show Unseen"
+SHOW_CUT_DESCRIPTION = (
+    "Draw what the plate never saw as black faces: the part a take has to paint. Off: look into the shot from outside"
+)
 HIDING_SLOT = 1  # of the object's materials; 0 shows the plate
 
 

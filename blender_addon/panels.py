@@ -6,7 +6,7 @@ import bpy
 from bpy.types import Panel
 
 from . import display_mesh
-from .session import current
+from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
 LINE_OVERHEAD = 90
@@ -36,40 +36,82 @@ def wrapped(layout, context, text, icon="NONE"):
         column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
+def facts(layout, context, blocks):
+    """Draw (text, icon) blocks in one box, each wrapped, with a little air between them."""
+    box = layout.box().column()
+    for text, icon in blocks:
+        wrapped(box, context, text, icon)
+
+
+def button(layout, step, operator, icon):
+    """Draw a step's button; while the step is under way its progress stands in that place, with a way to stop it."""
+    if current.step is not step or not current.activity:
+        layout.operator(operator, icon=icon)
+        return
+    row = layout.row(align=True)
+    job, work = current.job, current.work
+    counted = job or work
+    factor = counted.i / counted.n if counted is not None and counted.n else 0.0
+    row.progress(factor=factor, text=job_text(job) if job is not None else f"{current.activity}...", type="BAR")
+    if job is not None:
+        row.operator("ex4d.cancel", text="", icon="CANCEL")
+
+
+def job_text(job):
+    """Return what a job does now, and how long that still takes."""
+    if job.is_cancelling:
+        return "Cancelling..."
+    if not current.is_connected:
+        return "Waiting for the server"
+    text = job.message or job.stage
+    if job.eta_s is not None and job.eta_s >= 1:
+        text += f", {job.eta_s:.0f} s left"
+    return text
+
+
+def outcome(layout, context, step):
+    """Draw how a step ended, if it was the last one."""
+    if current.step is not step:
+        return
+    if current.error and not current.is_link_error:
+        wrapped(layout.box(), context, current.error, "ERROR")
+    if current.notice:
+        wrapped(layout.box(), context, current.notice, "INFO")
+
+
 class SidebarPanel:
     bl_space_type, bl_region_type, bl_category = "VIEW_3D", "UI", "EX-4D"
+
+    def draw(self, context):
+        self.layout.use_property_split = True
+        self.layout.use_property_decorate = False  # none of these can be animated
+        self.draw_step(self.layout, context, context.scene.ex4d)
 
 
 class EX4D_PT_plate(SidebarPanel, Panel):
     bl_label = "Plate"
 
-    def draw(self, context):
-        layout, state = self.layout, context.scene.ex4d
+    def draw_step(self, layout, context, state):
         layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
-        if not state.shot_id:
-            return
-        layout.label(text=state.shot_name, icon="CAMERA_DATA")
-        layout.label(
-            text=f"{state.plate_width} x {state.plate_height}, {state.plate_frames} frames, {state.plate_fps:.6g} fps"
-        )
-        if not bpy.data.filepath:
-            wrapped(layout, context, "Save the file first: the shot then lies beside it.", "INFO")
-        elif state.shot_image is not None and not state.shot_image.filepath.startswith("//"):
-            wrapped(layout, context, "The shot does not lie beside the file.", "INFO")
-            layout.operator("ex4d.gather_files", icon="FILE_FOLDER")
+        if state.shot_id:
+            layout.label(text=state.shot_name, icon="CAMERA_DATA")
+            size, length = f"{state.plate_width} x {state.plate_height}", f"{state.plate_frames} frames"
+            layout.label(text=f"{size}, {length}, {state.plate_fps:.6g} fps", icon="BLANK1")
+            if state.plate_notice and not state.is_reconstructed:
+                facts(layout, context, [(line, "INFO") for line in state.plate_notice.splitlines()])
+            if not bpy.data.filepath:
+                wrapped(layout, context, "Save the file first: the shot then lies beside it.", "INFO")
+            elif state.shot_image is not None and not state.shot_image.filepath.startswith("//"):
+                wrapped(layout, context, "The shot does not lie beside the file.", "INFO")
+                button(layout, Step.PLATE, "ex4d.gather_files", "FILE_FOLDER")
+        outcome(layout, context, Step.PLATE)
 
 
 class EX4D_PT_reconstruct(SidebarPanel, Panel):
     bl_label = "Reconstruct"
 
-    def draw(self, context):
-        layout, state = self.layout, context.scene.ex4d
-        layout.use_property_split = True
-        if current.is_connected:
-            layout.label(text="Server connected", icon="CHECKMARK")
-        else:
-            text = "Connecting..." if current.is_connecting else "Connect to the Server"
-            layout.operator("ex4d.connect_server", text=text, icon="LINKED")
+    def draw_step(self, layout, context, state):
+        self.draw_server(layout, context)
         if state.source_camera is not None:
             lens = layout.column(align=True)
             lens.prop(state.source_camera.data, "lens", text="Source Lens")
@@ -78,74 +120,51 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         if state.depth_source == "file":
             layout.prop(state, "depth_file", text="File")
             layout.prop(state, "depth_kind")
-        layout.operator("ex4d.reconstruct", icon="MESH_GRID")
+        button(layout, Step.RECONSTRUCT, "ex4d.reconstruct", "MESH_GRID")
+        outcome(layout, context, Step.RECONSTRUCT)
         if state.is_reconstructed:
-            row = layout.row(align=True)
-            row.prop(state, "mesh_stride", text="Detail")
-            row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
-            switch = display_mesh.show_cut_property(state.mesh) if state.mesh is not None else None
-            if switch is not None:
-                layout.prop(*switch, text=display_mesh.SHOW_CUT_NAME)
-            notes = layout.box()
-            wrapped(notes, context, f"Depth: {state.depth_notice}", "INFO")
-            wrapped(notes, context, f"Licence: {state.licence_notice}", "TEXT")
-            if state.shot_notice:
-                wrapped(notes, context, state.shot_notice, "INFO")
+            self.draw_mesh(layout, context, state)
+
+    def draw_server(self, layout, context):
+        if current.is_connected:
+            layout.label(text="Server connected", icon="CHECKMARK")
+            return
+        text = "Connecting..." if current.is_connecting else "Connect to the Server"
+        layout.operator("ex4d.connect_server", text=text, icon="LINKED")
+        if current.is_link_error:
+            wrapped(layout.box(), context, current.error, "ERROR")
+            layout.operator("preferences.addon_show", text="Preferences", icon="PREFERENCES").module = __package__
+
+    def draw_mesh(self, layout, context, state):
+        row = layout.row(align=True)
+        row.prop(state, "mesh_stride", text="Detail")
+        row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
+        switch = display_mesh.show_cut_property(state.mesh) if state.mesh is not None else None
+        if switch is not None:
+            layout.prop(*switch, text=display_mesh.SHOW_CUT_NAME)
+        said = [(line, "INFO") for line in state.shot_notice.splitlines()]
+        facts(layout, context, [(state.depth_notice, "MOD_OCEAN"), (f"Licence: {state.licence_notice}", "TEXT"), *said])
 
 
 class EX4D_PT_take(SidebarPanel, Panel):
     bl_label = "Take"
 
-    def draw(self, context):
-        layout, state = self.layout, context.scene.ex4d
-        layout.use_property_split = True
+    def draw_step(self, layout, context, state):
         layout.operator("ex4d.add_camera", icon="OUTLINER_OB_CAMERA")
         layout.prop(context.scene, "camera", text="Shoot With")
         layout.prop(state, "take_name")
         layout.prop(state, "seed")
-        layout.operator("ex4d.render_take", icon="RENDER_ANIMATION")
+        button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
         layout.operator("ex4d.load_result", icon="SEQUENCE")
-        if state.last_take:
-            notes = layout.box()
-            if state.take_coverage:
-                wrapped(notes, context, state.take_coverage, "MOD_MASK")
-            wrapped(notes, context, state.take_notice, "INFO")
+        outcome(layout, context, Step.TAKE)
+        is_under_way = current.step is Step.TAKE and current.activity  # what is said below would be of another take
+        if state.last_take and not is_under_way:
+            where, *said = state.take_notice.splitlines()
+            coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
+            facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])
 
 
-class EX4D_PT_status(SidebarPanel, Panel):
-    """What is under way, what went wrong"""
-
-    bl_label = "Status"
-
-    @classmethod
-    def poll(cls, context):
-        return bool(current.activity or current.error or current.notice)
-
-    def draw(self, context):
-        layout = self.layout
-        if current.job is not None:
-            draw_job(layout, current.job)
-        elif current.work is not None:
-            factor = current.work.i / current.work.n if current.work.n else 0.0
-            layout.progress(factor=factor, text=current.work.title, type="BAR")
-        elif current.activity:
-            layout.label(text=f"{current.activity}...")
-        if current.error:
-            wrapped(layout.box(), context, current.error, "ERROR")
-        if current.notice:
-            wrapped(layout.box(), context, current.notice, "INFO")
-
-
-def draw_job(layout, job):
-    text = job.message or job.stage
-    if job.eta_s is not None:
-        text += f", {job.eta_s:.0f} s left"
-    layout.label(text=job.title)
-    layout.progress(factor=job.i / job.n if job.n else 0.0, text=text, type="BAR")
-    layout.operator("ex4d.cancel", text="Cancelling..." if job.is_cancelling else "Cancel", icon="CANCEL")
-
-
-CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take, EX4D_PT_status)
+CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take)
 
 
 def register():

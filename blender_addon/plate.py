@@ -3,11 +3,12 @@
 
 import uuid
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import bpy
 import numpy as np
-from mathutils import Matrix
+from mathutils import Matrix, Vector
 
 from . import cameras, shots
 from .errors import PlateError
@@ -19,10 +20,16 @@ CLIP_END = 10_000.0
 # How far in front of the camera the flat picture stands until the shot has depth, in shot units.
 PLANE_DISTANCE = 10.0
 
+# The plate's camera is the shot's origin: at a standing person's eyes it films over a startup file's cube and floor.
+EYE_HEIGHT = 1.6
+
 # A common prime on full frame, until the artist says what was used.
 LENS_MM, SENSOR_WIDTH_MM = 35.0, 36.0
 
 NTSC = 1.001
+
+# Where on the plate plane to look for obstacles, from -0.5 to 0.5 in both directions.
+LOOK_AT = (-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ def open_plate(path: Path) -> Plate:
     Raises:
         PlateError: no such file, not a movie, or no frames in it.
     """
+    if path.is_dir():  # no file was picked in the browser
+        raise PlateError("Choose a movie file.")
     if not path.is_file():
         raise PlateError(f"There is no file {path}. Choose a movie file.")
     known = set(bpy.data.movieclips)
@@ -69,8 +78,8 @@ def scene_rate(fps: float) -> tuple[int, float]:
     return max(1, whole), max(1, whole) / fps
 
 
-def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> str:
-    """Give the scene the plate's size, rate, range and colours; return what was set, for the artist."""
+def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> list[str]:
+    """Give the scene the plate's size, rate, range and colours; return what was set, as sentences for the artist."""
     render = scene.render
     render.resolution_x, render.resolution_y, render.resolution_percentage = plate.width, plate.height, 100
     render.pixel_aspect_x = render.pixel_aspect_y = 1.0
@@ -79,11 +88,29 @@ def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> str:
     # AgX and Filmic would re-grade the plate: its colours are final.
     scene.view_settings.view_transform = "Standard"
     scene.frame_set(frame_start)
-    return (
-        f"Scene set from the plate: {plate.width} x {plate.height}, {plate.fps:.6g} fps, "
-        f"frames {scene.frame_start} to {scene.frame_end}, view transform Standard. The lens is a guess: "
-        f"set Source Lens and Film Back for true parallax."
-    )
+    size, frames = f"{plate.width} x {plate.height}", f"frames {scene.frame_start} to {scene.frame_end}"
+    return [
+        f"Scene set from the plate: {size}, {plate.fps:.6g} fps, {frames}, view transform Standard.",
+        "The lens is a guess: set Source Lens and Film Back for true parallax.",
+    ]
+
+
+def obstacles(context) -> list[str]:
+    """Return a sentence about what stands between the source camera and the plate; nothing when the view is free."""
+    context.view_layer.update()
+    graph = context.evaluated_depsgraph_get()
+    state = context.scene.ex4d
+    eye = state.source_camera.matrix_world.translation
+    to_world = state.plate_plane.evaluated_get(graph).matrix_world
+    names = set()
+    for x, y in product(LOOK_AT, LOOK_AT):
+        ray = to_world @ Vector((x, y, 0)) - eye
+        hit, *_, item, _ = context.scene.ray_cast(graph, eye, ray.normalized(), distance=0.999 * ray.length)
+        if hit:
+            names.add(item.name)
+    if not names:
+        return []
+    return [f"Before the plate: {', '.join(sorted(names))}. Hide or move what should not be in the picture."]
 
 
 def _link(scene, item, parent=None):
@@ -146,6 +173,7 @@ def import_plate(scene, plate: Plate, frame_start: int):
     plate.clip.filepath = shots.stored(bpy.path.abspath(plate.clip.filepath))
     root = _link(scene, bpy.data.objects.new(f"EX-4D {name}", None))
     root.empty_display_type = "PLAIN_AXES"
+    root.location.z = EYE_HEIGHT
     camera = _source_camera(scene, f"{name} source", root, plate, frame_start)
 
     for remembered in list(state.bl_rna.properties.keys()):

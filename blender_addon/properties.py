@@ -17,7 +17,7 @@ from .compat import BLEND_RELATIVE_PATH
 DEPTH_ITEMS = [
     ("auto", "Best Available", "The best depth source the server has; the panel says which one it was"),
     ("preview", "Preview Relief", "A smooth relief without any depth model: learn the workflow, design cameras"),
-    ("file", "Depth File", "Depth rendered or estimated elsewhere: .npz, .npy or 16-bit .mkv"),
+    ("file", "Depth File", "Depth rendered or estimated elsewhere: EXR, 16-bit PNG, 16-bit movie or numpy arrays"),
 ]
 DEPTH_KIND_ITEMS = [
     ("z", "Z Depth", "Distance along the camera's view axis"),
@@ -46,20 +46,28 @@ class EX4D_SceneState(PropertyGroup):
     plate_fps: FloatProperty(name="Plate Frame Rate")
     plate_start: IntProperty(name="First Frame", description="Scene frame that shows the plate's first frame")
     plate_frames: IntProperty(name="Plate Length")
+    plate_notice: StringProperty(name="Plate Notice", description="What the import set, a line for each fact")
 
     depth_source: EnumProperty(name="Depth", description="Where the plate's depth comes from", items=DEPTH_ITEMS)
     depth_file: StringProperty(
         name="Depth File",
-        description="One depth map for each of the plate's frames, of the plate's size",
+        description=(
+            "One depth map for each of the plate's frames, of the plate's size: EXR or 16-bit PNG (choose any one of a "
+            "numbered sequence), a 16-bit grey .mkv, .npz or .npy"
+        ),
         subtype="FILE_PATH",
         options=BLEND_RELATIVE_PATH,
     )
-    depth_kind: EnumProperty(name="Kind", description="What the depth file's numbers mean", items=DEPTH_KIND_ITEMS)
+    depth_kind: EnumProperty(
+        name="Kind",
+        description="What the depth file's numbers mean, unless the file or the .json beside it says so itself",
+        items=DEPTH_KIND_ITEMS,
+    )
 
     is_reconstructed: BoolProperty(name="Reconstructed")
     depth_notice: StringProperty(name="Depth Used")
     licence_notice: StringProperty(name="Licence")
-    shot_notice: StringProperty(name="Shot Notice")
+    shot_notice: StringProperty(name="Shot Notice", description="A line for each fact")
     shot_image: PointerProperty(type=bpy.types.Image, name="Shot Plate")
     mesh: PointerProperty(type=bpy.types.Object, name="DW-Mesh")
     mesh_stride: EnumProperty(
@@ -73,7 +81,7 @@ class EX4D_SceneState(PropertyGroup):
     seed: IntProperty(name="Seed", description="The same seed paints the unseen part the same way", min=0)
     last_take: StringProperty(name="Last Take")
     take_coverage: StringProperty(name="Coverage")
-    take_notice: StringProperty(name="Take Notice")
+    take_notice: StringProperty(name="Take Notice", description="A line for each fact")
 
 
 CLASSES = (EX4D_SceneState,)

@@ -9,9 +9,11 @@ import bpy
 
 from . import cameras, display_mesh, session, shots
 from .compat import fcurves_of
+from .depth_files import depth_inputs
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
+from .properties import DEPTH_KIND_ITEMS
 
 # Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.
 SAME_LENS = 1e-5
@@ -48,10 +50,8 @@ def job_of(scene):
         depth = shots.absolute(state.depth_file)
         if not state.depth_file or not depth.is_file():
             raise ShotDataError("Choose a depth file, or another depth source.")
-        inputs["depth"], params["depth_kind"] = depth, state.depth_kind
-        side = depth.with_suffix(".json")  # the scale of a 16-bit file's values
-        if side.is_file():
-            inputs["depth.json"] = side
+        inputs |= depth_inputs(depth, state.plate_frames)
+        params["depth_kind"] = state.depth_kind
     return params, inputs
 
 
@@ -153,9 +153,27 @@ def _remember(scene, shot):
         scene.render.resolution_x, scene.render.resolution_y = arrays.width, arrays.height
     notices += _source_lens_as_reconstructed(state, arrays)
     depth = shot.record["depth"]
-    state.depth_notice = depth["source"]
+    state.depth_notice = depth_facts(depth, arrays.nearest, arrays.farthest)
     state.licence_notice = depth["licence"] + (", not for paid work" if depth["commercial_use"] is False else "")
-    state.shot_notice = " ".join(notices)
+    state.shot_notice = "\n".join(notices)
+
+
+def depth_facts(depth, nearest, farthest):
+    """Return where the depth came from, how its numbers were read, and how far it reaches.
+
+    Args:
+        depth: of shot.json.
+        nearest, farthest: shot units; metres when the depth is metric.
+    """
+    used = depth.get("parameters", {})
+    kind = next((label for identifier, label, _ in DEPTH_KIND_ITEMS if identifier == used.get("kind")), None)
+    unit = " m" if depth.get("kind") == "metric" else ", scale unknown"
+    reach = f"{_distance(nearest)} to {_distance(farthest)}{unit}"
+    return ", ".join(part for part in (used.get("file", depth["source"]), kind, reach) if part)
+
+
+def _distance(value):
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _source_lens_as_reconstructed(state, arrays):

@@ -11,13 +11,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 import bpy
 
 from .errors import ArtistError
 from .shared_protocol.background import BackgroundClient
-from .shared_protocol.errors import NotRunning
+from .shared_protocol.errors import NotRunning, ServerLost
 from .shared_protocol.events import (
     CallDone,
     CallFailed,
@@ -35,12 +36,23 @@ BUDGET_S = 0.02  # of the main thread per look
 
 SERVER_PROGRAM = ".venv\\Scripts\\ex4d.exe" if sys.platform == "win32" else ".venv/bin/ex4d"
 NO_SERVER_PROGRAM = (
-    f"Run `python3 dev.py setup` in the clone, then `{SERVER_PROGRAM} server start` once, or name the program in the "
-    "extension's preferences."
+    f"Run `python3 dev.py setup` in the clone, then `{SERVER_PROGRAM} server start` once, or name the program in "
+    "Edit > Preferences > Add-ons > EX-4D Reshoot."
 )
+# The link gives up after a minute (shared_protocol/link.py), and the job then fails.
+JOB_WAITS = "The job goes on by itself if the server runs again within a minute. Connect starts it now."
+CONNECT_AGAIN = "Connect again."
 
 Files = dict[str, Path]
 Slices = Iterator[tuple[int, int]]  # yields (slices done, slices in all); finishes its work when exhausted
+
+
+class Step(Enum):
+    """Whose button was pressed last: the panel that shows what is under way and how it ended."""
+
+    PLATE = auto()
+    RECONSTRUCT = auto()
+    TAKE = auto()
 
 
 @dataclass
@@ -88,11 +100,21 @@ class Session:
         self.is_connected = False
         self.is_connecting = False
         self.link_error = ""  # why the server is away; goes when it is back
+        self.step: Step | None = None
         self.job: RunningJob | None = None
         self.work: SlowWork | None = None
         self.calls: dict[str, PendingCall] = {}
         self.error = ""
         self.notice = ""
+
+    def begin(self, step: Step):
+        """A button was pressed: what the one before it had to say is history."""
+        self.step, self.error, self.notice = step, "", ""
+
+    @property
+    def is_link_error(self) -> bool:
+        """True if the error shown is about the connection, not about a step."""
+        return bool(self.error) and self.error == self.link_error
 
     @property
     def is_busy(self) -> bool:
@@ -114,7 +136,8 @@ current = Session()
 
 def connect(server_command: list[str] | None):
     """Find the running server, or start one with a command; `Connected` or `Disconnected` tells how it went."""
-    if current.client is None or server_command != current.server_command:
+    is_another = server_command != current.server_command and current.job is None  # a job waits for its own client
+    if current.client is None or is_another:
         close()
         current.client, current.server_command = BackgroundClient(None, server_command), server_command
     current.is_connecting, current.error = True, ""
@@ -124,7 +147,6 @@ def connect(server_command: list[str] | None):
 
 def start_job(title: str, kind: str, params: dict, inputs: Files, output_folder: Path, on_done):
     """Send a job; `on_done(files)` runs on the main thread when its files have arrived."""
-    current.error = current.notice = ""
     job_id = current.client.run_job(kind, params, inputs, output_folder)
     current.job = RunningJob(job_id, title, on_done)
     _ensure_timer()
@@ -222,13 +244,11 @@ def _handle(event):
     match event:
         case Connected():
             current.is_connected, current.is_connecting = True, False
-            if current.error == current.link_error:
+            if current.is_link_error:
                 current.error = ""
         case Disconnected():
             current.is_connected = current.is_connecting = False
-            knows_none = event.code == NotRunning.code and current.server_command is None
-            hint = NO_SERVER_PROGRAM if knows_none else event.hint
-            current.error = current.link_error = f"{event.title.rstrip('.')}. {hint}"
+            current.error = current.link_error = f"{event.title.rstrip('.')}. {_link_hint(event)}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):
@@ -248,6 +268,15 @@ def _handle(event):
         case JobCancelled():
             title, current.job = current.job.title, None
             current.notice = f"{title}: cancelled"
+
+
+def _link_hint(event: Disconnected) -> str:
+    """What to do about a server that is away."""
+    if event.code == NotRunning.code and current.server_command is None:
+        return NO_SERVER_PROGRAM
+    if current.job is not None:
+        return JOB_WAITS
+    return CONNECT_AGAIN if event.code == ServerLost.code else event.hint
 
 
 def _redraw():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import path_sampling, sequencer, session, shots
+from . import compat, path_sampling, sequencer, session, shots
 from .errors import DAMAGED, ShotDataError
 
 INPUT_ROLES = ("shot.json", "plate.mkv", "depth.npz")
@@ -63,7 +63,7 @@ def _send(shot_id, name, seed, inputs, camera_path):
     params = {"name": name, "engine": "auto", "raster": "auto", "seed": seed}
     inputs = {**inputs, "camera.npz": camera_path}
     on_done = partial(_arrived, shot_id, camera_path.parent)
-    session.start_job(f"Take {name}", "take", params, inputs, camera_path.parent, on_done)
+    session.start_job(name, "take", params, inputs, camera_path.parent, on_done)
 
 
 def _arrived(shot_id, folder, files):
@@ -109,7 +109,9 @@ def _show(shot_id, take):
         state.last_take = name
         state.take_name = next_name(name)
         state.take_coverage = coverage_of(take.record, result.frame_start)
-        state.take_notice = " ".join(notices)
+        if compat.needs_sequencer():
+            notices.append("To see it, add a Video Editing workspace, then press Load Result.")
+        state.take_notice = "\n".join(notices)
 
 
 def said_by(record):
@@ -119,7 +121,7 @@ def said_by(record):
 
 
 def coverage_of(record, frame_start):
-    """Return how much of the picture the plate never saw, as a sentence; empty if take.json does not tell.
+    """Return what take.json says about the part that the plate never saw, as sentences; empty if it does not.
 
     Args:
         record: take.json.
@@ -127,6 +129,9 @@ def coverage_of(record, frame_start):
     """
     unseen = record.get("unseen", {})
     mean, worst, worst_frame = (unseen.get(name) for name in ("mean", "worst", "worst_frame"))
+    verdict = record.get("verdict")
+    if verdict:
+        return verdict if worst_frame is None else f"{verdict} Most is missing on frame {frame_start + worst_frame}."
     if mean is None:
         return ""
     text = f"The plate does not show {mean:.0%} of the picture"

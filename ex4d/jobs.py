@@ -6,6 +6,7 @@ Nothing but the files and parameters given decides the result.
 """
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,14 +87,21 @@ def _reconstruct(
 
 
 def _depth_file(inputs: Mapping[str, Path], workdir: Path) -> Path | None:
-    """The depth file; a side file, which says what its numbers mean, has to lie beside it under its name."""
-    depth, side_file = inputs.get("depth"), inputs.get("depth.json")
-    if depth is None or side_file is None:
-        return depth
-    together = workdir / "depth" / depth.name
-    together.parent.mkdir()
-    shutil.copyfile(depth, together)
-    shutil.copyfile(side_file, together.with_suffix(".json"))
+    """The depth file, or the first of a numbered sequence of pictures: roles depth-0001, depth-0002, ...
+
+    Files that belong together have to lie together: a sequence, and a side file, which says what the numbers mean.
+    """
+    pictures = [path for role, path in sorted(inputs.items()) if re.fullmatch(r"depth-\d+", role)]
+    files, side_file = pictures or [inputs[role] for role in ("depth",) if role in inputs], inputs.get("depth.json")
+    if not files or (len(files) == 1 and side_file is None):
+        return files[0] if files else None
+    folder = workdir / "depth"
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    together = folder / files[0].name
+    if side_file is not None:
+        shutil.copyfile(side_file, together.with_suffix(".json"))
     return together
 
 

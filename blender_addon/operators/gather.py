@@ -5,6 +5,7 @@ from bpy.types import Operator
 
 from .. import gathering
 from ..errors import ArtistError
+from ..session import Step, current
 from . import grey
 
 
@@ -18,6 +19,7 @@ class EX4D_OT_gather_files(Operator):
         return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.busy)
 
     def execute(self, context):
+        current.begin(Step.PLATE)
         try:
             gathering.gather(context.scene)
         except ArtistError as error:

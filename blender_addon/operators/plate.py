@@ -4,8 +4,9 @@
 from bpy.props import IntProperty, StringProperty
 from bpy.types import Operator
 
-from .. import plate, session, shots
+from .. import plate, shots
 from ..errors import ArtistError
+from ..session import Step, current
 from ..view import look_through, show_materials
 from . import grey
 
@@ -32,14 +33,17 @@ class EX4D_OT_import_plate(Operator):
 
     def execute(self, context):
         scene = context.scene
+        current.begin(Step.PLATE)
         try:
             found = plate.open_plate(shots.absolute(self.filepath))
             plate.import_plate(scene, found, self.frame_start)
         except ArtistError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        session.current.notice = plate.set_scene_from_plate(scene, found, self.frame_start)
-        self.report({"INFO"}, session.current.notice)
+        notices = plate.set_scene_from_plate(scene, found, self.frame_start)
+        notices += plate.obstacles(context)
+        scene.ex4d.plate_notice = "\n".join(notices)
+        self.report({"INFO"}, " ".join(notices))
         look_through(context, scene.camera)
         show_materials(context.window_manager)
         return {"FINISHED"}

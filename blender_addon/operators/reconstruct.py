@@ -7,6 +7,7 @@ from bpy.types import Operator
 
 from .. import reconstruction, session, shots
 from ..errors import ArtistError
+from ..session import Step, current
 from . import grey
 
 
@@ -21,6 +22,7 @@ class EX4D_OT_reconstruct(Operator):
 
     def execute(self, context):
         scene = context.scene
+        current.begin(Step.RECONSTRUCT)
         try:
             params, inputs = reconstruction.job_of(scene)
         except ArtistError as error:
@@ -42,5 +44,6 @@ class EX4D_OT_show_mesh(Operator):
         return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.busy)
 
     def execute(self, context):
+        current.begin(Step.RECONSTRUCT)
         reconstruction.show(context.scene, shots.shot_folder(context.scene))
         return {"FINISHED"}

@@ -18,7 +18,8 @@ class EX4D_OT_connect_server(Operator):
         return grey.enabled(
             cls,
             context,
-            grey.busy,
+            # Not while a job waits for a lost server: then this button is the way back.
+            lambda context: grey.busy(context) if session.current.is_connected else None,
             lambda _: "Already connecting" if session.current.is_connecting else None,
         )
 

@@ -6,6 +6,7 @@ from bpy.types import Operator
 
 from .. import shots, takes
 from ..errors import ArtistError
+from ..session import Step, current
 from . import grey
 
 
@@ -19,6 +20,7 @@ class EX4D_OT_render_take(Operator):
         return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.no_server, grey.busy)
 
     def execute(self, context):
+        current.begin(Step.TAKE)
         try:
             takes.render(context)
         except ArtistError as error:
@@ -47,5 +49,6 @@ class EX4D_OT_load_result(Operator):
 
     def execute(self, context):
         state = context.scene.ex4d
+        current.begin(Step.TAKE)
         takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(self.take or state.last_take)))
         return {"FINISHED"}

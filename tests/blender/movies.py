@@ -2,6 +2,7 @@
 """A small uncompressed AVI writer: the add-on's tests need a real movie where no encoder is installed."""
 
 import struct
+import zlib
 
 import numpy as np
 
@@ -51,4 +52,18 @@ def write_avi(path, frames, fps):
     index = b"".join(struct.pack("<4sIII", b"00db", 0x10, 4 + i * (8 + size), size) for i in range(count))
     body = b"AVI " + header + _list(b"movi", movie) + _chunk(b"idx1", index)
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def write_png16(path, plane):
+    """Write uint16 [H, W] as a grey PNG."""
+    height, width = plane.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), plane.astype(">u2").view(np.uint8)], axis=1)  # no filter
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     return path

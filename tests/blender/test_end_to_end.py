@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 from conftest import PACKAGE, REPOSITORY
-from movies import write_avi
+from movies import write_avi, write_png16
 
 PYTHON = Path(os.environ.get("EX4D_PYTHON", REPOSITORY / ".venv" / "bin" / "python"))
 COMMAND = [str(PYTHON), "-m", "ex4d"]
@@ -94,7 +94,7 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
         found = positions(state.mesh, 1 + frame).reshape(HEIGHT + 4, WIDTH + 4, 3)[2:-2, 2:-2]
         z = depth[frame]
         np.testing.assert_allclose(found, np.stack([z * x, z, -z * y[:, None]], axis=-1), rtol=1e-5, atol=1e-5)
-    assert state.depth_notice == "file depth.npz"
+    assert state.depth_notice == "depth.npz, Z Depth, 3.0 to 6.0 m"
     assert state.licence_notice
     shot = json.loads((saved.parent / "ex4d" / "plate" / "shot.json").read_text(encoding="utf-8"))
     assert shot["plate"]["path"] == str(plate.resolve())
@@ -125,6 +125,21 @@ def test_the_preview_relief_says_what_it_is(connected, saved, scene, real_plate)
     finish(connected)
     assert "preview" in scene.ex4d.depth_notice
     assert "no depth model" in f"{scene.ex4d.depth_notice} {scene.ex4d.shot_notice}"
+
+
+def test_depth_may_be_a_numbered_sequence_of_pictures(connected, saved, scene, real_plate, tmp_path):
+    plate, _, depth = real_plate
+    (tmp_path / "z").mkdir()
+    for number, plane in enumerate(depth, start=101):
+        write_png16(tmp_path / "z" / f"z_{number}.png", np.round(plane * 1000).astype(np.uint16))
+    (tmp_path / "z" / "z.json").write_text('{"kind": "z", "scale": 65.535}', encoding="utf-8")  # millimetres
+    bpy.ops.ex4d.import_plate(filepath=str(plate))
+    scene.ex4d.depth_source, scene.ex4d.depth_file = "file", str(tmp_path / "z" / "z_103.png")
+    bpy.ops.ex4d.reconstruct()
+    finish(connected)
+    assert scene.ex4d.depth_notice == "z_101.png, Z Depth, 3.0 to 6.0 m"
+    with np.load(connected.shots.shot_file(scene, "depth.npz"), allow_pickle=False) as file:
+        np.testing.assert_allclose(file["depth"].astype(np.float32), depth, rtol=1e-3)
 
 
 def test_a_depth_file_that_does_not_fit_fails_with_the_reason_and_loses_nothing(connected, saved, scene, real_plate):

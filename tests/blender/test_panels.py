@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The panels draw in every state, with icons, properties and operators that this Blender has."""
 
+from importlib import import_module
+from types import SimpleNamespace
+
 import bpy
 import pytest
+from conftest import PACKAGE
 
 ICONS = {item.identifier for item in bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"].enum_items}
 
@@ -31,6 +35,7 @@ class Layout:
         getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
         assert icon in ICONS
         self.drawn.append(text or idname)
+        return SimpleNamespace()
 
     def progress(self, factor, text, **options):
         assert options == {"type": "BAR"}
@@ -55,9 +60,9 @@ def drawn(addon):
     def draw():
         texts = []
         for cls in addon.panels.CLASSES:
-            panel = type("Panel", (), {"layout": Layout(texts)})()
-            if not hasattr(cls, "poll") or cls.poll(Context()):
-                cls.draw(panel, Context())
+            parts = {name: getattr(cls, name) for name in dir(cls) if name.startswith("draw_")}
+            panel = type("Panel", (), {"layout": Layout(texts), **parts})()
+            cls.draw(panel, Context())
         return texts
 
     return draw
@@ -72,19 +77,73 @@ def test_every_state_of_the_job_can_be_drawn(addon, drawn, fake, imported, scene
     assert "The lens is a guess" in " ".join(drawn())
     bpy.ops.ex4d.reconstruct()
     addon.session.drain()
-    assert "Cancel" in drawn()
-    assert "Reconstruction" in drawn()
+    said = drawn()
+    assert said.index("Uploading") < said.index("ex4d.cancel") < said.index("ex4d.add_camera")
+    assert "ex4d.reconstruct" not in said, "its progress stands in its place"
+    assert "ex4d.render_take" in said
     while addon.session.drain():
         drawn()
     said = " ".join(drawn())
     assert "preview relief: no depth model" in said
     assert "Licence: Apache-2.0" in said
+    assert "Scene set from the plate" not in said, "old news"
     bpy.ops.ex4d.render_take()
     while addon.session.drain():
-        drawn()
+        assert "ex4d.render_take" not in drawn()
     said = " ".join(drawn())
     assert "take_01 is in the sequencer" in said
     assert "does not show 10% of the picture" in said
+    bpy.ops.ex4d.render_take()
+    said = " ".join(drawn())
+    assert "does not show 10% of the picture" not in said, "that was the take before"
+    assert "ex4d.reconstruct" in said
+
+
+def test_a_failure_is_told_under_the_button_that_caused_it(addon, drawn, fake, imported):
+    fake._run = None  # a job without files
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    said = drawn()
+    wrong = next(index for index, text in enumerate(said) if "holds no shot" in " ".join(said[index:]))
+    assert said.index("ex4d.reconstruct") < said.index("ex4d.add_camera")
+    assert wrong < said.index("ex4d.add_camera")
+    bpy.ops.ex4d.reconstruct()
+    assert "holds no shot" not in " ".join(drawn()), "pressing the button again clears it"
+
+
+@pytest.mark.parametrize(("eta_s", "said"), [(None, "Painting"), (0.4, "Painting"), (12.3, "Painting, 12 s left")])
+def test_the_time_left_is_told_from_one_second_on(addon, eta_s, said):
+    addon.session.current.is_connected = True
+    assert (
+        addon.panels.job_text(addon.session.RunningJob("id", "take_01", print, stage="Painting", eta_s=eta_s)) == said
+    )
+
+
+def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake, imported):
+    events = import_module(f"{PACKAGE}.shared_protocol.events")
+    bpy.ops.ex4d.reconstruct()
+    fake._steps.clear()
+    fake._steps.append(lambda: events.Disconnected("server_lost", "The server is gone", "Connect again."))
+    addon.session.drain()
+    said = " ".join(drawn())
+    assert "The server is gone. The job goes on by itself if the server runs again within a minute." in said
+    assert "Connect to the Server" in said
+    assert "Preferences" in said
+    assert "Waiting for the server" in said
+    assert bpy.ops.ex4d.connect_server.poll()
+    client = addon.session.current.client
+    addon.session.connect(["another", "server"])
+    assert addon.session.current.client is client, "the job waits in the client that sent it"
+    addon.session.drain()
+    assert addon.session.current.is_connected
+    assert not bpy.ops.ex4d.connect_server.poll()
+    assert "The server is gone" not in " ".join(drawn())
+
+
+def test_undoing_the_import_takes_its_notice_along(drawn, imported):
+    assert "Scene set from the plate" in " ".join(drawn())
+    imported.shot_id = ""  # as undo does with all of the scene's properties
+    assert "Scene set from the plate" not in " ".join(drawn())
 
 
 def test_long_texts_are_broken_between_words(addon):

@@ -24,6 +24,24 @@ def test_everything_hangs_under_one_empty(imported, scene):
     assert ours == set(imported.root.children_recursive)
 
 
+def test_the_shot_stands_at_eye_height(imported):
+    assert imported.root.location.z == pytest.approx(1.6)
+
+
+def test_a_startup_files_cube_stays_below_the_picture(addon, saved, scene, plate_path):
+    bpy.ops.mesh.primitive_cube_add(size=2)
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path))
+    assert "Before the plate" not in scene.ex4d.plate_notice
+
+
+def test_what_stands_before_the_plate_is_named_and_left_alone(addon, saved, scene, plate_path):
+    bpy.ops.mesh.primitive_cube_add(size=2, location=(0.5, 4, 1))
+    cube = bpy.context.object
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path))
+    assert scene.ex4d.plate_notice.splitlines()[-1].startswith(f"Before the plate: {cube.name}. Hide or move")
+    assert cube.visible_get()
+
+
 def test_the_source_camera_shows_the_plate_behind_the_scene(imported, scene):
     background = imported.source_camera.data.background_images[0]
     assert scene.camera is imported.source_camera
@@ -81,6 +99,11 @@ def test_a_plate_of_one_frame_is_a_plate(addon, saved, scene, tmp_path):
     path = write_avi(tmp_path / "one.avi", np.zeros((1, 8, 8, 3), dtype=np.uint8), (24, 1))
     bpy.ops.ex4d.import_plate(filepath=str(path))
     assert (scene.frame_start, scene.frame_end, scene.ex4d.plate_frames) == (1, 1, 1)
+
+
+def test_a_folder_is_no_choice(addon, tmp_path):
+    with pytest.raises(RuntimeError, match=r"^Error: Choose a movie file\.$"):
+        bpy.ops.ex4d.import_plate(filepath=f"{tmp_path}/")
 
 
 def test_a_missing_file_is_refused(addon, tmp_path):

@@ -47,6 +47,50 @@ def test_a_depth_file_is_sent_with_its_kind(fake, imported, tmp_path):
     assert inputs["depth"] == tmp_path.resolve() / "depth.npz"
 
 
+def test_one_of_numbered_pictures_stands_for_all_of_them(fake, imported, tmp_path):
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    names = [f"train_z_{number:04d}.exr" for number in range(101, 106)]
+    for name in (*names, "train_z.json", "other_z_0101.exr", "train_z_0101.png", "train_z_0101.exr.bak"):
+        (folder / name).write_bytes(b"any")
+    imported.depth_source, imported.depth_file = "file", str(folder / names[2])
+    bpy.ops.ex4d.reconstruct()
+    inputs = fake.submitted[-1][3]
+    del inputs["plate"]
+    assert {role: path.name for role, path in inputs.items()} == {
+        **{f"depth-{name[8:12]}": name for name in names},
+        "depth.json": "train_z.json",
+    }
+
+
+def test_a_plate_of_one_frame_takes_the_picture_that_was_chosen(addon, tmp_path):
+    for name in ("z_0001.exr", "z_0002.exr"):
+        (tmp_path / name).write_bytes(b"any")
+    assert addon.depth_files.depth_inputs(tmp_path / "z_0002.exr", 1) == {"depth": tmp_path / "z_0002.exr"}
+
+
+def test_more_pictures_than_a_job_takes_are_refused_with_what_to_do(addon, tmp_path, monkeypatch):
+    monkeypatch.setattr(addon.depth_files, "LONGEST_SEQUENCE", 3)
+    for number in range(4):
+        (tmp_path / f"z{number}.png").write_bytes(b"any")
+    with pytest.raises(addon.errors.ShotDataError, match="belongs to 4 files, a job takes 3"):
+        addon.depth_files.depth_inputs(tmp_path / "z2.png", 2)
+
+
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [
+        (
+            {"source": "file z.mkv", "kind": "metric", "parameters": {"file": "z.mkv", "kind": "inverse"}},
+            "z.mkv, Inverse Depth, 0.52 to 85.7 m",
+        ),
+        ({"source": "a model", "kind": "relative", "parameters": {}}, "a model, 0.52 to 85.7, scale unknown"),
+    ],
+)
+def test_the_panel_says_how_the_depth_was_read_and_how_far_it_reaches(addon, depth, said):
+    assert addon.reconstruction.depth_facts(depth, 0.52, 85.66) == said
+
+
 def test_a_source_lens_that_cannot_be_reconstructed_is_refused(fake, imported):
     lens = imported.source_camera.data
     lens.shift_x = 0.1
@@ -67,7 +111,7 @@ def test_progress_is_remembered_until_the_mesh_stands(addon, fake, imported):
             stages.append((job.stage, job.i, job.n))
     assert stages[0] == ("Uploading", 0, 4)
     assert imported.is_reconstructed
-    assert imported.depth_notice == "preview relief: no depth model"
+    assert imported.depth_notice == "preview relief: no depth model, 3.0 to 9.0, scale unknown"
     assert imported.licence_notice == "Apache-2.0"
     assert imported.shot_notice == "Audio was ignored."
 
@@ -79,6 +123,7 @@ def test_a_cancelled_job_changes_nothing(addon, fake, imported):
     assert not bpy.ops.ex4d.cancel.poll(), "cancelling twice is grey"
     assert addon.session.wait(10)
     assert addon.session.current.notice == "Reconstruction: cancelled"
+    assert addon.session.current.step is addon.session.Step.RECONSTRUCT
     assert addon.session.current.error == ""
     assert not imported.is_reconstructed
     assert bpy.ops.ex4d.reconstruct.poll(), "and the next job can start"
@@ -154,7 +199,7 @@ def test_the_word_about_a_lost_server_goes_when_it_is_back(addon, fake, imported
     events = import_module(f"{PACKAGE}.shared_protocol.events")
     fake._steps.append(lambda: events.Disconnected("server_lost", "The server is gone", "Wait."))
     addon.session.drain()
-    assert addon.session.current.error == "The server is gone. Wait."
+    assert addon.session.current.error == "The server is gone. Connect again."
     assert not addon.session.current.is_connected
     fake._steps.append(lambda: events.Connected("here", "1"))
     addon.session.drain()
@@ -225,7 +270,7 @@ def test_where_no_program_is_known_connecting_says_how_to_get_one(addon, nothing
     assert addon.session.wait(10)
     said = addon.session.current.error
     assert said.startswith("No EX-4D server is running. Run `python3 dev.py setup` in the clone, then ")
-    assert "server start` once, or name the program in the extension's preferences." in said
+    assert "server start` once, or name the program in Edit > Preferences > Add-ons > EX-4D Reshoot." in said
 
 
 def test_an_unexpected_error_reaches_the_panel_instead_of_ending_the_timer(addon, fake, capsys):

@@ -95,6 +95,23 @@ def test_the_worst_frame_is_named_as_the_timeline_counts(addon, scene, fake, tak
     assert "(frame 5)" in take.take_coverage
 
 
+def test_the_verdict_is_told_with_the_worst_frame(addon):
+    record = {"unseen": {"mean": 0.3, "worst": 0.5, "worst_frame": 2}, "verdict": "Needs painting of 30%."}
+    assert addon.takes.coverage_of(record, 1001) == "Needs painting of 30%. Most is missing on frame 1003."
+
+
+def test_each_fact_about_a_take_has_a_line_of_its_own(take):
+    where, engine, notice, *_ = take.take_notice.splitlines()
+    assert where == "take_01 is in the sequencer on channel 2."
+    assert engine == "Painted by the preview engine."
+    assert notice == "Filled, not generated."
+
+
+def test_where_no_sequencer_is_open_the_way_to_one_is_told(addon, scene, take):
+    is_told = "add a Video Editing workspace" in take.take_notice
+    assert is_told == (bpy.app.version >= (5, 0, 0))
+
+
 @pytest.mark.parametrize(
     ("record", "coverage"),
     [({}, ""), ({"unseen": {}}, ""), ({"unseen": {"mean": 0.5}}, "The plate does not show 50% of the picture.")],
