@@ -153,6 +153,9 @@ def add_plate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source-camera", type=Path, metavar="FILE", help="the plate's own moving camera (.npz): brings lens and place"
     )
+    parser.add_argument(
+        "--preview-image", type=Path, metavar="FILE", help="write a picture to judge the depth by (.png, .jpg)"
+    )
     parser.add_argument("--convention", default="exact", choices=["exact", "reference"], help="pixel convention")
     parser.add_argument("--focal-px", type=float, metavar="F", help="focal length in pixels of the plate")
     parser.add_argument("--lens", type=float, metavar="MM", help="focal length; needs --sensor-width")
@@ -213,6 +216,11 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         "licence": shot.depth_info.licence,
         "paid work": PAID_WORK[shot.depth_info.commercial_use],
     }
+    if options.preview_image is not None:
+        from ex4d.depth_check import write_depth_check
+
+        write_depth_check(options.preview_image, shot)
+        facts["depth check"] = str(options.preview_image)
     if options.save_mesh:
         facts["mesh"] = str(write_first_mesh(options.shot / "mesh.ply", shot))
     return Outcome(facts, shot.notices)
@@ -280,6 +288,16 @@ def generate(options: argparse.Namespace) -> Outcome:
     paid = PAID_WORK[take.commercial_use]
     facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}
     return Outcome(facts, take.notices)
+
+
+def export_depth(options: argparse.Namespace) -> Outcome:
+    from ex4d.depth.file_pictures import write_depth_sequence
+    from ex4d.shot import read_shot
+
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        files = write_depth_sequence(options.out, shot.depth, shot.plate.first_frame, progress)
+    return Outcome({"depth": f"{len(files)} files, {files[0].name} to {files[-1].name}"})
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -354,6 +372,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(
         commands,
+        "export-depth",
+        partial(report, steps=(export_depth,)),
+        "write a shot's depth as EXR, to correct it and read it back with --depth-file",
+        "ex4d export-depth shot --out depth.####.exr",
+    )
+    command.add_argument("shot", type=Path, metavar="SHOT", help="the shot folder")
+    command.add_argument("--out", type=Path, required=True, metavar="PATTERN", help="files to write, depth.####.exr")
+
+    command = add_command(
+        commands,
         "take",
         partial(report, steps=(reconstruct, render, generate)),
         "reconstruct, render and generate in one go",
@@ -365,7 +393,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_engine_options(command)
 
     add_command(commands, "doctor", doctor, "say what this machine can do and what it lacks", "ex4d doctor")
-    for name in ("reconstruct", "render", "generate", "take", "doctor"):
+    for name in ("reconstruct", "render", "generate", "export-depth", "take", "doctor"):
         commands.choices[name].add_argument("--json", action="store_true", help="print the outcome as JSON")
 
     # The server is a package of its own that imports this one; it adds its commands without being imported here.

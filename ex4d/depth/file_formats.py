@@ -102,9 +102,11 @@ def _read_pictures(
             )
         planes.append(plane)
     values = np.stack(planes)
+    used = f"frames {first_frame} to {first_frame + count - 1} comes from {files[0].name} to {files[-1].name}"
+    notices = (f"The depth of the plate's {used}.",) if len(files) > 1 or first_frame > 0 else ()
     if values.dtype != np.uint16:
-        return StoredDepth(values, kind)
-    return StoredDepth(values.astype(np.float32) * np.float32(scale / GREY16_MAX), kind, scale)
+        return StoredDepth(values, kind, notices=notices)
+    return StoredDepth(values.astype(np.float32) * np.float32(scale / GREY16_MAX), kind, scale, notices=notices)
 
 
 def _read_numpy(path: Path, kind: DepthKind) -> StoredDepth:

@@ -11,6 +11,7 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from ex4d.errors import DepthError, StorageError
+from ex4d.progress import ProgressCallback, track
 from ex4d.storage import replacing
 
 PICTURE_SUFFIXES = {".exr", ".png"}
@@ -114,6 +115,33 @@ def write_depth_exr(path: Path, depth: NDArray[np.float32], part: str = "depth")
             OpenEXR.File(header, channels).write(str(temporary))
         except RuntimeError as error:
             raise StorageError(f"'{path}' cannot be written: {error}. Check the folder and its free space.") from error
+
+
+def write_depth_sequence(
+    pattern: Path, depth: NDArray[np.float32], first: int = 0, progress: ProgressCallback | None = None
+) -> list[Path]:
+    """Write a clip's z-depth as numbered EXR files, to be looked at or corrected and read back.
+
+    Args:
+        pattern: such as depth.####.exr.
+        depth: z-depth, shot units. [T, H, W]
+        first: number of the first file.
+        progress: told after each frame.
+
+    Raises:
+        DepthError: the pattern has no place for a number, or is no EXR.
+        StorageError: the disk is full or refuses to be written.
+    """
+    place = PATTERN.search(pattern.name)
+    if place is None or pattern.suffix.lower() != ".exr":
+        raise DepthError(f"'{pattern.name}' must be an EXR with a place for the number, such as depth.####.exr.")
+    mark = place[0]
+    digits = len(mark) if mark.startswith("#") else int(mark[1:-1] or 1)
+    before, after = pattern.name[: place.start()], pattern.name[place.end() :]
+    files = [pattern.with_name(f"{before}{first + n:0{digits}}{after}") for n in range(len(depth))]
+    for file, plane in track(list(zip(files, depth, strict=True)), "Writing the depth", progress):
+        write_depth_exr(file, plane)
+    return files
 
 
 def _sequence(path: Path) -> dict[int, Path]:

@@ -10,9 +10,11 @@ import numpy as np
 import OpenEXR
 import pytest
 
+from ex4d.cli import main
 from ex4d.depth import DisparityClip, SourceOptions, depth_source
-from ex4d.depth.file_pictures import write_depth_exr
+from ex4d.depth.file_pictures import write_depth_exr, write_depth_sequence
 from ex4d.errors import DepthError
+from ex4d.shot import read_shot
 from ex4d.video import Clip, write_video
 
 COUNT, HEIGHT, WIDTH = 4, 18, 25
@@ -186,7 +188,9 @@ def test_wrong_options_say_what_was_expected(tmp_path, depth):
 
 def test_a_sequence_of_the_whole_plate_is_matched_to_the_frames_used(sequence, depth):
     part = clip_of(2, first_frame=1)
-    np.testing.assert_array_equal(read(sequence / "depth.####.exr", part).depth, depth[1:3])
+    result = read(sequence / "depth.####.exr", part)
+    np.testing.assert_array_equal(result.depth, depth[1:3])
+    assert "frames 1 to 2 comes from depth.1002.exr to depth.1003.exr" in result.notices[0]
     np.testing.assert_array_equal(read(sequence / "depth.####.exr", clip_of(1, first_frame=2)).depth, depth[2:3])
     # A sequence of exactly the frames used belongs to them, whatever their numbers.
     np.testing.assert_array_equal(read(sequence / "depth.####.exr", clip_of(4, first_frame=7)).depth, depth)
@@ -229,11 +233,22 @@ def test_a_video_or_array_of_the_whole_plate_is_matched_too(tmp_path, depth):
 # ---------------------------------------------------------------------------------------------------- the way back
 
 
-def test_an_edited_depth_sequence_replaces_the_source_exactly(tmp_path):
+def test_depth_that_was_exported_and_corrected_replaces_its_source_exactly(tmp_path, capsys):
     frames = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    clip = Clip(frames, Fraction(25), 0, Path("plate.mov"), "0" * 64, None, ())
-    edited = depth_source("preview").estimate(clip).depth.copy()
-    edited[:, 4:9, 6:12] = 1.75
-    for n, plane in enumerate(edited):
-        write_depth_exr(tmp_path / f"fixed_{n:04}.exr", plane)
-    np.testing.assert_array_equal(read(tmp_path / "fixed_0000.exr", clip).depth, edited)
+    write_video(tmp_path / "plate.mkv", frames, Fraction(25), "ffv1")
+    plate, shot, pattern = str(tmp_path / "plate.mkv"), tmp_path / "shot", str(tmp_path / "fix" / "depth.####.exr")
+    assert main(["reconstruct", plate, "--out", str(shot), "--depth", "preview", "--frames", "1:4"]) == 0
+    assert main(["export-depth", str(shot), "--out", pattern]) == 0
+    assert "3 files, depth.0001.exr to depth.0003.exr" in capsys.readouterr().out
+    guessed = read_shot(shot).depth
+    corrected = guessed[1].copy()
+    corrected[4:9, 6:12] = 1.75
+    write_depth_exr(tmp_path / "fix" / "depth.0002.exr", corrected)
+    assert main(["reconstruct", plate, "--out", str(shot), "--depth-file", pattern, "--frames", "1:4"]) == 0
+    np.testing.assert_array_equal(read_shot(shot).depth, [guessed[0], corrected, guessed[2]])
+
+
+@pytest.mark.parametrize("name", ["depth.exr", "depth.####.png"])
+def test_depth_is_exported_under_numbered_exr_names_only(tmp_path, depth, name):
+    with pytest.raises(DepthError, match=r"such as depth\.####\.exr"):
+        write_depth_sequence(tmp_path / name, depth)
