@@ -118,8 +118,10 @@ def plate_saw(views: TrueViews) -> Array:
         ray = pixels @ np.linalg.inv(views.cameras.intrinsics[n]).T
         pose = views.cameras.world_to_camera[n]
         points = (views.color_depth[n][..., None] * ray - pose[:3, 3]) @ pose[:3, :3]
-        there = project(points, views.intrinsics).astype(np.float32) - np.float32(0.5)  # cv2 counts from pixel centres
-        plate_depth = cv2.remap(views.depth[n], there, None, cv2.INTER_NEAREST, borderValue=np.inf)
+        column, row = np.moveaxis(project(points, views.intrinsics) - 0.5, -1, 0).astype(
+            np.float32
+        )  # cv2: from centres
+        plate_depth = cv2.remap(views.depth[n], column, row, cv2.INTER_NEAREST, borderValue=np.inf)
         saw[n] = np.abs(plate_depth / points[..., 2] - 1) < SAME_SURFACE
     return saw
 
