@@ -4,12 +4,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 
 from ex4d.camera import Array, CameraPath, Convention, check_convention, check_intrinsics
 from ex4d.errors import CameraError, MachineError, ShapeError
 from ex4d.mesh import DWMesh, check_depth, far_depth, watertight_mesh
 from ex4d.progress import ProgressCallback, track
 from ex4d.raster import Rasteriser, rasteriser
+
+BYTES_PER_PIXEL = 3 + 1 + 4  # colour, mask, depth
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ def render_conditioning(
     backend = rasteriser(raster) if isinstance(raster, str) else raster
     for frame, plane in enumerate(depth):
         check_depth(plane, frame)
-    if sky is not None and sky.shape != depth.shape:
-        raise ShapeError(f"sky must be {list(depth.shape)} like the depth, got {list(sky.shape)}.")
+    if sky is not None and (sky.shape != depth.shape or sky.dtype != np.bool_):
+        raise ShapeError(f"sky must be bool {list(depth.shape)} like the depth, got {sky.dtype} {list(sky.shape)}.")
     far = far_depth(depth, sky)
     result = _empty(len(cameras), cameras.height, cameras.width)
     mesh: DWMesh | None = None
@@ -100,12 +103,17 @@ def _source_frames(frames: Array, depth: Array, cameras: CameraPath) -> Array:
 
 
 def _empty(count: int, height: int, width: int) -> Conditioning:
-    try:
-        return Conditioning(
-            np.empty((count, height, width, 3), dtype=np.uint8),
-            np.empty((count, height, width), dtype=np.bool_),
-            np.empty((count, height, width), dtype=np.float32),
-        )
-    except MemoryError as error:
+    """Room for the result. Refused while it can still be said, for a system may end a process that takes too much."""
+    needed = count * height * width * BYTES_PER_PIXEL
+    available = psutil.virtual_memory().available
+    if needed > available:
         size = f"{count} frames of {width} x {height}"
-        raise MachineError(f"{size} do not fit into memory. Render fewer frames or a smaller picture.") from error
+        raise MachineError(
+            f"{size} need {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free. "
+            "Render fewer frames or a smaller picture."
+        )
+    return Conditioning(
+        np.empty((count, height, width, 3), dtype=np.uint8),
+        np.empty((count, height, width), dtype=np.bool_),
+        np.empty((count, height, width), dtype=np.float32),
+    )

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditioning: which frame of the plate each output frame shows, both conventions, and what is refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import render_conditioning
-from ex4d.errors import CameraError, Cancelled, DepthError, ShapeError
+from ex4d.errors import CameraError, Cancelled, DepthError, MachineError, ShapeError
 from ex4d.trajectory import camera_move
 
 INTRINSICS = pinhole_intrinsics(20, 16, 12)
@@ -112,9 +115,33 @@ def test_a_camera_that_sees_nothing_gives_an_honest_empty_mask():
         ({"depth": np.where(np.arange(5)[:, None, None] == 2, np.nan, DEPTH)}, DepthError, "depth, frame 2 .* 192 NaN"),
         ({"depth": DEPTH.astype(int)}, ShapeError, "frame 0 must be floating point"),
         ({"intrinsics": np.zeros((3, 3))}, CameraError, "focal lengths"),
+        ({"intrinsics": np.diag([20, np.nan, 1])}, CameraError, "intrinsics: 1 of 9 numbers are NaN"),
+        ({"intrinsics": np.eye(4)}, CameraError, r"intrinsics must be \[3, 3\], got \[4, 4\]"),
+        ({"depth": -DEPTH}, DepthError, "depth, frame 0 .* 192 zero or negative of 192"),
+        ({"sky": np.zeros((5, 12, 15), bool)}, ShapeError, r"sky must be bool \[5, 12, 16\] like the depth"),
+        ({"sky": np.zeros((5, 12, 16))}, ShapeError, "got float64"),
         ({"convention": "both"}, CameraError, "exact, reference"),
     ],
 )
 def test_bad_input_is_refused_by_argument_and_frame(changes, error, complaint):
     with pytest.raises(error, match=complaint):
         render(still([0, 1, 2]), **changes)
+
+
+def test_a_path_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=4 * 16 * 12 * 8))
+    assert len(render(still([0] * 4)).color) == 4
+    with pytest.raises(MachineError, match=r"5 frames of 16 x 12 need .* Render fewer frames or a smaller picture"):
+        render(still([0] * 5))
+
+
+def test_the_sky_stands_on_the_far_card_and_shows_whole():
+    depth = np.full_like(DEPTH, 4)
+    depth[:, :6] = np.random.default_rng(3).uniform(5, 9, (5, 6, 16))  # what a source without sky makes of it
+    sky = np.zeros(depth.shape, bool)
+    sky[:, :6] = True
+    path = camera_move("truck:distance=0.3,ease=linear", depth[0], INTRINSICS, 16, 12, 5)
+    ragged, whole = render(path, depth=depth), render(path, depth=depth, sky=sky)
+    assert whole.mask[-1, :5].all()
+    assert not ragged.mask[-1, :5].all()
+    assert np.ptp(whole.depth[:, :5]) < 1e-3 * whole.depth[0, 0, 0]
