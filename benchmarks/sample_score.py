@@ -5,8 +5,8 @@
 
 Every figure is the mean of the eight views after the first, over the pixels that the view marks as seen; the last two
 rows take those that both conventions mark, for a mask that leaves out every edge is spared the hard ones. `kept` is the
-share of what the plate saw that the view marks as seen, `kept far` the same beyond 22.9 eye heights, where the release's
-2.5 degree test cuts flat ground.
+share of what the plate saw that the view marks as seen, `kept far` the same beyond 22.9 eye heights, where the release
+cuts flat ground by its 2.5 degree test.
 `--blur` filters the depth as a depth model would, in disparity.
 """
 
