@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from ex4d.camera import MAX_SIDE_PX, Array, check_intrinsics, check_world_to_camera
-from ex4d.errors import CameraError, InputError, ShapeError
+from ex4d.errors import CameraError, InputError, MachineError, ShapeError
 from ex4d.mesh import DWMesh
 
 NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
@@ -62,12 +62,29 @@ class Rasteriser(Protocol):
         ...
 
 
-RASTERISERS = ("cpu", "reference")
+RASTERISERS = ("native", "nvdiffrast", "cpu", "reference")
 
 
 def rasteriser(name: str = "auto") -> Rasteriser:
-    """Pick a backend by name; auto is the fastest that this machine has."""
-    if name in ("auto", "cpu"):
+    """Pick a backend by name; auto is the fastest that this machine has and any work may use.
+
+    Raises:
+        MachineError: the machine lacks what the backend needs; the message tells what to install.
+    """
+    if name == "auto":
+        try:
+            return rasteriser("native")
+        except MachineError:
+            return rasteriser("cpu")
+    if name == "native":
+        from ex4d.raster.native import NativeRasteriser
+
+        return NativeRasteriser()
+    if name == "nvdiffrast":
+        from ex4d.raster.nvdiffrast import NvdiffrastRasteriser
+
+        return NvdiffrastRasteriser()
+    if name == "cpu":
         from ex4d.raster.cpu import CpuRasteriser
 
         return CpuRasteriser()
@@ -75,7 +92,8 @@ def rasteriser(name: str = "auto") -> Rasteriser:
         from ex4d.raster.reference import ReferenceRasteriser
 
         return ReferenceRasteriser()
-    raise InputError(f"There is no rasteriser {name!r}. Choose auto, {' or '.join(RASTERISERS)}.")
+    known = f"{', '.join(RASTERISERS[:-1])} or {RASTERISERS[-1]}"
+    raise InputError(f"There is no rasteriser {name!r}. Choose auto, {known}.")
 
 
 def source_pixels(mesh: DWMesh, world_to_camera: Array, intrinsics: Array) -> Array:
