@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a camera path asks of the engine, before any GPU time is spent: how much to paint, seen from how far aside.
 
-The verdict's limits are ours, from looking at painted takes of the sample and of footage:
-a frame of which a tenth is missing has gaps beside silhouettes and at an edge, which their surroundings close; beyond
-two fifths the engine invents more than it continues; beyond 30 degrees of parallax the plate's surfaces are stretched
-to more than twice their pixels where they were seen at 45 degrees.
+The verdict's limits are ours, from looking at takes of the sample: a frame of which a tenth is missing has gaps beside
+silhouettes and at an edge, which their surroundings close; beyond two fifths an engine invents more than it continues;
+from 30 degrees aside, surfaces that the plate saw at 66 degrees are stretched to twice their pixels.
 """
 
 from dataclasses import dataclass
