@@ -35,6 +35,7 @@ def _packages() -> list[Finding]:
     for module, name, purpose in (
         ("av", "av", "reading and writing video"),
         ("cv2", "opencv-python-headless", "preview depth and fill"),
+        ("OpenEXR", "openexr", "depth passes in EXR"),
         ("numba", "numba", "CPU rasteriser"),
         ("zmq", "pyzmq", "server"),
     ):

@@ -20,6 +20,7 @@ COLUMNS = 6
 THUMBNAIL_PX = 240  # longer side of each picture on the sheet
 GAP_PX, MARGIN_PX, LABEL_PX, HEADER_PX = 6, 14, 84, 26
 PAPER, INK, FAINT = (24, 24, 26), (225, 225, 225), (140, 140, 145)
+MARK = "EX-4D: not for paid work, see take.json"  # in results that a research-only licence allows to look at only
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
@@ -39,8 +40,9 @@ def write_result(
         StorageError: the disk is full or refuses to be written.
     """
     folder = take_folder(shot_folder, take.name)
-    write_video(folder / "result.mkv", frames, fps, "ffv1", progress)
-    write_video(folder / "result.mp4", frames, fps, "h264", progress)
+    mark = MARK if take.commercial_use is False else None
+    write_video(folder / "result.mkv", frames, fps, "ffv1", progress, mark)
+    write_video(folder / "result.mp4", frames, fps, "h264", progress, mark)
 
 
 def contact_sheet(plate: Picture, mesh_render: Picture, mask: NDArray[Any], result: Picture) -> Picture:

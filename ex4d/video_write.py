@@ -37,6 +37,7 @@ def write_video(
     fps: Fraction,
     codec: Codec,
     progress: ProgressCallback | None = None,
+    comment: str | None = None,
 ) -> None:
     """Write a clip; an unfinished file never appears under its name.
 
@@ -46,6 +47,7 @@ def write_video(
         fps: frames per second, exact.
         codec: "ffv1" is lossless (bgr0, gray, gray16le). "h264" is BT.709 4:2:0, or 4:4:4 when a side is odd.
         progress: told after each frame.
+        comment: a note that travels with the file, shown by players and editors.
 
     Raises:
         ShapeError: the frames are not a clip.
@@ -72,6 +74,8 @@ def write_video(
         replacing(path) as temporary,
         av.open(str(temporary), "w", format=container_format, options=exact) as container,
     ):
+        if comment is not None:
+            container.metadata["comment"] = comment
         stream = _ffv1_stream(container, frames[0], fps) if codec == "ffv1" else _h264_stream(container, frames[0], fps)
         reformatter = VideoReformatter()
         for number, frame in enumerate(track(frames, f"Writing {path.name}", progress, len(frames))):

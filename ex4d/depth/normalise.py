@@ -65,6 +65,7 @@ class Fit:
     offset: float
     card: float  # z of the sky; nothing lies farther
     how: str  # for the artist: what decided it
+    assumed: bool  # whether something about the scale was a guess
 
 
 def fit_clip(
@@ -88,15 +89,22 @@ def fit_clip(
     spread = float(np.ptp(at)) if len(at) else 0.0
     if spread > 0.02 * (high - low) and len(at) >= 2:
         scale, offset = robust_line(at, inverse)
-        how = f"{len(at)} known distances"
+        how, assumed = f"{len(at)} known distances", False
     elif len(at):
         scale, offset, how = _through_one_point(float(np.median(at)), float(np.median(inverse)), low, high, known)
+        assumed = "assumed" in how
     else:
         near, far = _ends(known)
         scale = (1 / near - 1 / far) / (high - low)
         offset = 1 / far - scale * low
-        given = " and ".join(name for name in ("near", "far") if getattr(known, name) is not None)
-        how = f"the given {given}" if given else f"nothing: near {near:g} and far {far:g} units are assumed"
+        assumed = known.near is None or known.far is None
+        if known.near is None and known.far is None:
+            how = f"nothing: near {near:g} and far {far:g} units are assumed"
+        elif assumed:
+            given = "near" if known.near is not None else "far"
+            how = f"the given {given}; far is assumed to be {ASSUMED_RATIO:g} times as far as near"
+        else:
+            how = "the given near and far"
     if not scale > 0:
         raise DepthError(
             "The known distances say that larger disparity is farther. Check them, or invert the depth file "
@@ -107,7 +115,7 @@ def fit_clip(
         farthest = 1 / known.far
     elif farthest <= 0:  # the line says that the farthest things lie beyond infinity: as far as the farthest known one
         farthest = float(inverse.min()) if len(inverse) else (scale * high + offset) / ASSUMED_RATIO
-    return Fit(scale, offset, CARD / farthest, how)
+    return Fit(scale, offset, CARD / farthest, how, assumed)
 
 
 def fitted_depth(disparity: NDArray[np.float32], fit: Fit, sky: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:

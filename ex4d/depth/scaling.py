@@ -24,15 +24,17 @@ def scaled(clip: DisparityClip, normalisation: Normalisation, known: Known) -> D
     Raises:
         DepthError: what is known does not fit the clip, or is of no use for it.
     """
+    kind: DepthUnit
     if normalisation == "reference":
         if known:
             raise DepthError(
                 "The normalisation 'reference' uses no known distances. Choose 'fitted', or leave them out."
             )
-        depth, notice, numbers = reference_depth(unit_disparity(clip.disparity)), REFERENCE_NOTICE, {}
+        depth, kind = reference_depth(unit_disparity(clip.disparity)), "reference"
+        notice, numbers = REFERENCE_NOTICE, {}
     else:
         fit = fit_clip(clip.disparity, known, clip.sky, clip.valid)
-        depth = fitted_depth(clip.disparity, fit, clip.sky)
+        depth, kind = fitted_depth(clip.disparity, fit, clip.sky), "relative" if fit.assumed else "metric"
         numbers = {"scale": fit.scale, "offset": fit.offset, "card": fit.card, "how": fit.how}
         notice = f"The scale of the depth comes from {fit.how}."
         if not known:
@@ -43,5 +45,4 @@ def scaled(clip: DisparityClip, normalisation: Normalisation, known: Known) -> D
     origin = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip) if field.name != "disparity"}
     origin["parameters"] = {**clip.parameters, "normalisation": {"rule": normalisation, **numbers}}
     origin["notices"] = (*clip.notices, notice)
-    kind: DepthUnit = "reference" if normalisation == "reference" else "metric" if len(known.points) > 1 else "relative"
     return DepthClip(depth=depth, kind=kind, **origin)

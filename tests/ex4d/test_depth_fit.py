@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ex4d.camera import pinhole_intrinsics
 from ex4d.depth import DepthClip, DisparityClip
@@ -196,6 +198,16 @@ def test_what_contradicts_itself_is_refused():
             make()
 
 
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), offset=st.floats(-10, 10), seed=st.integers(0, 1000))
+def test_the_scale_that_a_model_happens_to_use_changes_nothing(scale, offset, seed):
+    depth = np.random.default_rng(seed).uniform(NEAR, FAR, (2, 16, 20))
+    lost = (scale * (1 / depth + offset / 10)).astype(np.float32)
+    for known in (Known(near=NEAR, far=FAR), Known(points=points_at(depth, 12, seed)), Known()):
+        one, other = fitted(disparity_of(depth, 1, 0), known), fitted(lost, known)
+        np.testing.assert_allclose(1 / one, 1 / other, atol=2e-3 / NEAR)
+
+
 def test_a_robust_line_ignores_what_is_off():
     random = np.random.default_rng(3)
     x = random.uniform(0, 5, 200)
@@ -223,6 +235,9 @@ def test_a_disparity_file_is_fitted_unless_the_release_is_asked_for(tmp_path):
     request = DepthRequest(file=tmp_path / "a.npy", kind="disparity", options={"near": "3", "far": "12"})
     result = find_depth(clip_of(room()), request)
     np.testing.assert_allclose(result.depth, room(), rtol=1e-4)
+    assert result.kind == "metric"
+    half = DepthRequest(file=tmp_path / "a.npy", kind="disparity", options={"far": "12"})
+    assert find_depth(clip_of(room()), half).kind == "relative"
     assert result.parameters["normalisation"]["rule"] == "fitted"
     plain = DepthRequest(file=tmp_path / "a.npy", kind="disparity")
     released = find_depth(clip_of(room()), plain, "reference")

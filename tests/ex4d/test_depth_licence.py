@@ -4,6 +4,7 @@
 import json
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -70,6 +71,16 @@ def test_the_mark_travels_from_the_shot_to_the_take_and_what_is_said_about_it(pl
         assert sum("Not for paid work: the depth comes from Research model" in notice for notice in take.notices) == 1
         if not again:
             assert main(["generate", str(shot), "--take", "take1"]) == 0
+
+
+@pytest.mark.parametrize(("source", "marked"), [("research", True), ("preview", False)])
+def test_a_result_that_leaves_its_folder_keeps_the_mark(plate, tmp_path, source, marked):
+    command = ["take", str(plate), "--out", str(tmp_path / "shot"), "--depth", source, "--move", "orbit:angle=4"]
+    assert main([*command, "--accept-licence"]) == 0
+    for name in ("result.mkv", "result.mp4"):
+        with av.open(str(tmp_path / "shot" / "takes" / "take1" / name)) as container:
+            notes = {key.lower(): text for key, text in container.metadata.items()}
+        assert ("not for paid work" in notes.get("comment", "")) is marked
 
 
 def test_a_job_carries_the_accept_and_the_mark(plate, tmp_path):
