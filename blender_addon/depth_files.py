@@ -22,8 +22,10 @@ def depth_inputs(path: Path, plate_frames: int) -> dict[str, Path]:
         plate_frames: a single picture is enough for a plate of one frame.
 
     Raises:
-        ShotDataError: the sequence is too long for one job.
+        ShotDataError: the file is no depth, or its sequence is too long for one job.
     """
+    if path.suffix.lower() == ".json":
+        raise ShotDataError(f"{path.name} only says what the numbers mean: choose the depth file beside it.")
     digits = LAST_NUMBER.search(path.stem)
     if path.suffix.lower() not in PICTURE_SUFFIXES or digits is None or plate_frames == 1:
         return {"depth": path, **_side_file(path.with_suffix(".json"))}

@@ -133,7 +133,8 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         layout.operator("ex4d.connect_server", text=text, icon="LINKED")
         if current.is_link_error:
             wrapped(layout.box(), context, current.error, "ERROR")
-            layout.operator("preferences.addon_show", text="Preferences", icon="PREFERENCES").module = __package__
+            if not current.was_lost:
+                layout.operator("preferences.addon_show", text="Preferences", icon="PREFERENCES").module = __package__
 
     def draw_mesh(self, layout, context, state):
         row = layout.row(align=True)

@@ -153,6 +153,9 @@ def _remember(scene, shot):
         scene.render.resolution_x, scene.render.resolution_y = arrays.width, arrays.height
     notices += _source_lens_as_reconstructed(state, arrays)
     depth = shot.record["depth"]
+    kind = depth.get("parameters", {}).get("kind")
+    if state.depth_source == "file" and kind in {identifier for identifier, *_ in DEPTH_KIND_ITEMS}:
+        state.depth_kind = kind  # the file knew better
     state.depth_notice = depth_facts(depth, arrays.nearest, arrays.farthest)
     state.licence_notice = depth["licence"] + (", not for paid work" if depth["commercial_use"] is False else "")
     state.shot_notice = "\n".join(notices)

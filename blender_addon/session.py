@@ -100,6 +100,7 @@ class Session:
         self.is_connected = False
         self.is_connecting = False
         self.link_error = ""  # why the server is away; goes when it is back
+        self.was_lost = False  # it had been there
         self.step: Step | None = None
         self.job: RunningJob | None = None
         self.work: SlowWork | None = None
@@ -248,6 +249,7 @@ def _handle(event):
                 current.error = ""
         case Disconnected():
             current.is_connected = current.is_connecting = False
+            current.was_lost = event.code == ServerLost.code
             current.error = current.link_error = f"{event.title.rstrip('.')}. {_link_hint(event)}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
@@ -276,14 +278,16 @@ def _link_hint(event: Disconnected) -> str:
         return NO_SERVER_PROGRAM
     if current.job is not None:
         return JOB_WAITS
-    return CONNECT_AGAIN if event.code == ServerLost.code else event.hint
+    return CONNECT_AGAIN if current.was_lost else event.hint
 
 
 def _redraw():
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in {"VIEW_3D", "SEQUENCE_EDITOR"}:
-                area.tag_redraw()
+            for region in area.regions:
+                # Not the whole view: drawing a large mesh for each word of progress would hold up every click.
+                if area.type == "SEQUENCE_EDITOR" or (area.type == "VIEW_3D" and region.type == "UI"):
+                    region.tag_redraw()
 
 
 def _tick():

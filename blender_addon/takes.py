@@ -101,7 +101,10 @@ def _show(shot_id, take):
     result = sequencer.Movie(name, take.folder / RESULT, state.plate_start + take.first_source_frame, take.frame_count)
     with session.undo_step(f"Load {name}"):
         strip, was_first = sequencer.show_take(scene, state.shot_id, plate, result)
-        notices = [f"{name} is in the sequencer on channel {strip.channel}.", *said_by(take.record)]
+        where = f"{name} is on channel {strip.channel} of the sequencer."
+        if compat.needs_sequencer():
+            where += " To see it, add a Video Editing workspace, then press Load Result."
+        notices = [where, *said_by(take.record)]
         if was_first and scene.render.use_sequencer:
             # Otherwise F12 would show the strip in place of the artist's 3D view.
             scene.render.use_sequencer = False
@@ -109,8 +112,6 @@ def _show(shot_id, take):
         state.last_take = name
         state.take_name = next_name(name)
         state.take_coverage = coverage_of(take.record, result.frame_start)
-        if compat.needs_sequencer():
-            notices.append("To see it, add a Video Editing workspace, then press Load Result.")
         state.take_notice = "\n".join(notices)
 
 

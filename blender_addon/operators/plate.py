@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Step 1: a filmed plate comes into the scene."""
 
+import bpy
 from bpy.props import IntProperty, StringProperty
 from bpy.types import Operator
 
@@ -28,6 +29,7 @@ class EX4D_OT_import_plate(Operator):
         return grey.enabled(cls, context, grey.busy)
 
     def invoke(self, context, event):
+        self.filepath = self.filepath or bpy.path.abspath("//")  # else the browser proposes the .blend
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 

@@ -135,9 +135,11 @@ def test_depth_may_be_a_numbered_sequence_of_pictures(connected, saved, scene, r
     (tmp_path / "z" / "z.json").write_text('{"kind": "z", "scale": 65.535}', encoding="utf-8")  # millimetres
     bpy.ops.ex4d.import_plate(filepath=str(plate))
     scene.ex4d.depth_source, scene.ex4d.depth_file = "file", str(tmp_path / "z" / "z_103.png")
+    scene.ex4d.depth_kind = "inverse"
     bpy.ops.ex4d.reconstruct()
     finish(connected)
     assert scene.ex4d.depth_notice == "z_101.png, Z Depth, 3.0 to 6.0 m"
+    assert scene.ex4d.depth_kind == "z", "what the pictures say of themselves counts"
     with np.load(connected.shots.shot_file(scene, "depth.npz"), allow_pickle=False) as file:
         np.testing.assert_allclose(file["depth"].astype(np.float32), depth, rtol=1e-3)
 

@@ -91,7 +91,7 @@ def test_every_state_of_the_job_can_be_drawn(addon, drawn, fake, imported, scene
     while addon.session.drain():
         assert "ex4d.render_take" not in drawn()
     said = " ".join(drawn())
-    assert "take_01 is in the sequencer" in said
+    assert "take_01 is on channel 2 of the sequencer" in said
     assert "does not show 10% of the picture" in said
     bpy.ops.ex4d.render_take()
     said = " ".join(drawn())
@@ -128,7 +128,7 @@ def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake,
     said = " ".join(drawn())
     assert "The server is gone. The job goes on by itself if the server runs again within a minute." in said
     assert "Connect to the Server" in said
-    assert "Preferences" in said
+    assert "Preferences" not in said, "the program is known"
     assert "Waiting for the server" in said
     assert bpy.ops.ex4d.connect_server.poll()
     client = addon.session.current.client
@@ -138,6 +138,15 @@ def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake,
     assert addon.session.current.is_connected
     assert not bpy.ops.ex4d.connect_server.poll()
     assert "The server is gone" not in " ".join(drawn())
+
+
+def test_where_no_server_is_known_the_preferences_are_one_click_away(addon, drawn):
+    events = import_module(f"{PACKAGE}.shared_protocol.events")
+    addon.session._handle(events.Disconnected("not_running", "No EX-4D server is running", ""))
+    said = drawn()
+    assert "Edit > Preferences > Add-ons > EX-4D Reshoot" in " ".join(said)
+    assert "Preferences" in said
+    assert bpy.types.PREFERENCES_OT_addon_show.is_registered
 
 
 def test_undoing_the_import_takes_its_notice_along(drawn, imported):

@@ -77,6 +77,11 @@ def test_more_pictures_than_a_job_takes_are_refused_with_what_to_do(addon, tmp_p
         addon.depth_files.depth_inputs(tmp_path / "z2.png", 2)
 
 
+def test_a_side_file_is_no_depth_file(addon, tmp_path):
+    with pytest.raises(addon.errors.ShotDataError, match="choose the depth file beside it"):
+        addon.depth_files.depth_inputs(tmp_path / "depth.json", 5)
+
+
 @pytest.mark.parametrize(
     ("depth", "said"),
     [

@@ -102,7 +102,7 @@ def test_the_verdict_is_told_with_the_worst_frame(addon):
 
 def test_each_fact_about_a_take_has_a_line_of_its_own(take):
     where, engine, notice, *_ = take.take_notice.splitlines()
-    assert where == "take_01 is in the sequencer on channel 2."
+    assert where.startswith("take_01 is on channel 2 of the sequencer.")
     assert engine == "Painted by the preview engine."
     assert notice == "Filled, not generated."
 
