@@ -55,6 +55,7 @@ def run_demo(clip: Path | None, out: Path, blender: Path | None) -> int:
             **os.environ,
             "BLENDER_USER_RESOURCES": str(Path(scratch) / "blender"),
             "EX4D_HOME": str(Path(scratch) / "home"),
+            "EX4D_CACHE": str(Path(scratch) / "cache"),
         }
         arguments = ["--extension", package, "--server", _server_program(), "--out", out, "--report", report]
         arguments += ["--clip", clip.resolve()] if clip else ["--sample", SAMPLE]

@@ -90,7 +90,7 @@ def require_licence(source: DepthSource, accepted: bool) -> None:
     """
     if source.commercial_use is False and not accepted:
         raise LicenceError(
-            f"{source.label} may not be used for paid work. Its licence: {source.licence}. If that fits this shot, say "
-            "so with --accept-licence (in Blender: the tick beside the depth source); the shot and all its takes will "
+            f"{source.label} may not be used for paid work. Its licence: {source.licence}. If that fits this shot, "
+            "accept it (--accept-licence on the command line, accept_licence in a job): the shot and all its takes will "
             "be marked. Otherwise choose another depth source."
         )
