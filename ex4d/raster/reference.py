@@ -92,9 +92,7 @@ def _pixels_on_ray(mesh: DWMesh, face: Array, to_source: Array, sample: Array) -
     for k, (j, i) in enumerate(corners):
         pixel = min(max(j - 2, 0), rows - 5), min(max(i - 2, 0), columns - 5)
         inside = (out == pixel).all(axis=1)
-        around = mesh.visible[j - 1 : j + 1, i - 1 : i + 1].ravel()[
-            1:-1
-        ]  # without the two that do not touch the vertex
+        around = mesh.visible[j - 1 : j + 1, i - 1 : i + 1].ravel()[1:-1]  # the first and last do not touch the vertex
         if z[k] >= NEAR_DEPTH and (inside[k] if around.any() else inside.all()):
             met.append((pixel, float(z[k])))
     return met
