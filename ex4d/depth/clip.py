@@ -110,7 +110,7 @@ def check_size(shape: tuple[int, ...], clip_shape: tuple[int, ...], name: str) -
     if shape[1:] != clip_shape[1:3]:
         raise DepthError(
             f"'{name}' is {shape[2]} x {shape[1]} pixels, the plate {clip_shape[2]} x {clip_shape[1]}. "
-            "Render or resize the depth at the plate's size."
+            "Render the depth at the plate's size, or have it resized (--depth-option resize=yes)."
         )
     if shape[0] != clip_shape[0]:
         raise DepthError(

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from ex4d.depth.clip import DepthClip, DepthKind, DisparityClip, SourceOptions, check_size, check_values
 from ex4d.depth.file_formats import StoredDepth, read_depth_file
 from ex4d.depth.known import number, switch
+from ex4d.depth.resizing import resized_clip
 from ex4d.errors import DepthError
 from ex4d.progress import Progress, ProgressCallback
 from ex4d.video import Clip
 
-FILE_OPTIONS = ("scale", "shift", "invert", "near", "far", "layer", "start")
+FILE_OPTIONS = ("scale", "shift", "invert", "near", "far", "layer", "start", "resize")
 """scale=S, shift=B: number * S + B. invert=yes: full scale minus number. near=Z, far=Z: what the ends of the full scale
-mean. layer=NAME: of an EXR. start=N: number of the sequence's file that shows the plate's first frame."""
+mean. layer=NAME: of an EXR. start=N: number of the sequence's file that shows the plate's first frame. resize=yes:
+another size is brought to the plate's."""
 
 NO_SURFACE = 1e9  # Blender writes 1e10 where a ray meets nothing; nobody films that far
 CARD = 4.0  # the sky stands at this many times the farthest surface
@@ -63,7 +65,9 @@ class FileDepth:
             None if start is None else int(start),
             progress,
         )
-        check_size(stored.values.shape, clip.frames.shape, self.path.name)
+        resize = switch(self.values, "resize") and stored.values.ndim == 3
+        size = stored.values.shape[1:] if resize else clip.frames.shape[1:3]
+        check_size(stored.values.shape, (len(clip.frames), *size), self.path.name)
         values, sky = without_sky(self._adjusted(stored), stored, self.path.name)
         check_values(values, self.path.name, positive=stored.kind != "disparity")
         if progress is not None:
@@ -81,11 +85,16 @@ class FileDepth:
             "parameters": {"file": self.path.name, "kind": stored.kind, "full": stored.full, **self.values},
             "notices": notices,
         }
+        height, width = clip.frames.shape[1:3]
+        found: DepthClip | DisparityClip
         if stored.kind == "disparity":
-            return DisparityClip(disparity=values.astype(np.float32), **origin)
-        depth = z_depth(values, stored.kind, self.focal_px, self.path.name)
-        check_values(depth, self.path.name)  # 1/z of a tiny number is no depth either
-        return DepthClip(depth=depth, kind="metric", **origin)
+            found = DisparityClip(disparity=values.astype(np.float32), **origin)
+        else:
+            focal_px = None if self.focal_px is None else self.focal_px * values.shape[2] / width
+            depth = z_depth(values, stored.kind, focal_px, self.path.name)
+            check_values(depth, self.path.name)  # 1/z of a tiny number is no depth either
+            found = DepthClip(depth=depth, kind="metric", **origin)
+        return found if values.shape[1:] == (height, width) else resized_clip(found, width, height)
 
     def _adjusted(self, stored: StoredDepth) -> NDArray[Any]:
         """The numbers after invert, near and far, scale and shift. [T, H, W]"""

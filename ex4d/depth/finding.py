@@ -91,6 +91,6 @@ def require_licence(source: DepthSource, accepted: bool) -> None:
     if source.commercial_use is False and not accepted:
         raise LicenceError(
             f"{source.label} may not be used for paid work. Its licence: {source.licence}. If that fits this shot, "
-            "accept it (--accept-licence on the command line, accept_licence in a job): the shot and all its takes will "
-            "be marked. Otherwise choose another depth source."
+            "accept it (--accept-licence on the command line, accept_licence in a job): the shot and all its takes "
+            "will be marked. Otherwise choose another depth source."
         )

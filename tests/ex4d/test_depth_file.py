@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth as pictures: EXR with every renderer's channel names, 16-bit PNG, numbered sequences, and their scale."""
 
+import dataclasses
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -228,6 +229,46 @@ def test_a_video_or_array_of_the_whole_plate_is_matched_too(tmp_path, depth):
     millimetres = (depth * 1000).astype(np.uint16)
     write_video(tmp_path / "a.mkv", millimetres, Fraction(25), "ffv1")
     np.testing.assert_array_equal(read(tmp_path / "a.mkv", clip_of(2, first_frame=2)).depth, millimetres[2:])
+
+
+# ------------------------------------------------------------------------------------------------------ other sizes
+
+
+def slope(height: int, width: int) -> np.ndarray:
+    """An inclined plane as a camera of any resolution sees it. z float32 [1, H, W]"""
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    return (1 / (0.1 + 0.3 * y[:, None] + 0.05 * x)).astype(np.float32)[None]
+
+
+@pytest.mark.parametrize("factor", [0.5, 2, 3])
+@pytest.mark.parametrize("kind", ["z", "ray", "disparity"])
+def test_a_plane_at_another_size_is_the_same_plane_and_it_is_said(tmp_path, factor, kind):
+    small = slope(round(HEIGHT * factor), round(24 * factor))
+    clip = dataclasses.replace(clip_of(1), frames=np.zeros((1, HEIGHT, 24, 3), np.uint8))
+    numbers = {"z": small, "ray": small * ray_length(small.shape[1:], 20 * factor), "disparity": 1 / small}[kind]
+    np.savez(tmp_path / "a.npz", depth=numbers, sky=small > 5)
+    result = read(tmp_path / "a.npz", clip, depth_kind=kind, focal_px=20.0, values={"resize": "yes"})
+    inverse = result.disparity if kind == "disparity" else 1 / result.depth
+    inner = np.s_[:, 2:-2, 2:-2]
+    # The nearest pixel lies up to half a new pixel beside.
+    np.testing.assert_allclose(inverse[inner], 1 / slope(HEIGHT, 24)[inner], atol=1e-6 if factor < 1 else 0.012)
+    assert result.sky.shape == (1, HEIGHT, 24)
+    assert any("to the plate's 24 x 18 pixels" in notice for notice in result.notices)
+
+
+def ray_length(shape: tuple[int, int], focal_px: float) -> np.ndarray:
+    y, x = ((np.arange(side) + 0.5 - side / 2) / focal_px for side in shape)
+    return np.sqrt(1 + x**2 + y[:, None] ** 2)
+
+
+def test_another_shape_is_no_other_size(tmp_path, depth):
+    np.save(tmp_path / "a.npy", depth[:, :10])
+    with pytest.raises(DepthError, match="resize=yes"):
+        read(tmp_path / "a.npy")
+    with pytest.raises(DepthError, match="25 x 10 pixels, the plate 25 x 18: that is another shape"):
+        read(tmp_path / "a.npy", values={"resize": "yes"})
+    np.save(tmp_path / "b.npy", depth)
+    np.testing.assert_array_equal(read(tmp_path / "b.npy", values={"resize": "yes"}).depth, depth)
 
 
 # ---------------------------------------------------------------------------------------------------- the way back
