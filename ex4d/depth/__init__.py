@@ -15,7 +15,7 @@ from ex4d.depth.clip import (
 )
 from ex4d.depth.depthcrafter import DEPTHCRAFTER_OPTIONS, DepthCrafterDepth
 from ex4d.depth.file import FILE_OPTIONS, FileDepth
-from ex4d.depth.preview import PreviewDepth
+from ex4d.depth.preview import PREVIEW_OPTIONS, PreviewDepth
 from ex4d.depth.transformer_models import TRANSFORMERS_OPTIONS, TransformersDepth
 from ex4d.errors import DepthError
 
@@ -47,7 +47,7 @@ SOURCES: dict[str, SourceInfo] = {
     "file": SourceInfo(FileDepth.made_of, FILE_OPTIONS, needs_file=True),
     "depthcrafter": SourceInfo(DepthCrafterDepth.made_of, DEPTHCRAFTER_OPTIONS),
     "transformers": SourceInfo(TransformersDepth.made_of, TRANSFORMERS_OPTIONS),
-    "preview": SourceInfo(lambda options: PreviewDepth()),
+    "preview": SourceInfo(PreviewDepth.made_of, PREVIEW_OPTIONS),
 }
 
 

@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ex4d.depth.clip import DepthClip
+from ex4d.depth.clip import DepthClip, SourceOptions
+from ex4d.depth.known import number
 from ex4d.depth.normalise import relief_depth
 from ex4d.document import Json
+from ex4d.errors import DepthError
 from ex4d.progress import ProgressCallback, track
 from ex4d.video import Clip
 
@@ -33,6 +35,9 @@ DOUBT = 0.1  # strength of edges, as a share of the picture's mean, below which 
 SMOOTH_SHARE = 0.016  # the last smoothing, likewise
 STEADY_FRAMES = 2.0  # Gaussian over time
 
+PREVIEW_OPTIONS = ("near", "far")
+"""near=Z, far=Z: the relief's ends; one of them keeps the usual ratio."""
+
 NOTICE = (
     "There is no depth model here: the depth is a preview relief, guessed from focus, colour and height in the "
     "picture. Use it to learn the workflow and to plan moves of up to 20 degrees."
@@ -43,14 +48,26 @@ NOTICE = (
 class PreviewDepth:
     """Weight-free relief from focus, colour and height in the picture."""
 
+    near: float = NEAR  # z of the relief's ends, shot units
+    far: float = FAR
+
     name = "preview"
     label = "preview relief: no depth model"
     licence = "Apache-2.0"
     commercial_use = True
 
+    @classmethod
+    def made_of(cls, options: SourceOptions) -> "PreviewDepth":
+        near, far = number(options.values, "near", None), number(options.values, "far", None)
+        near = near if near is not None else NEAR if far is None else far * NEAR / FAR
+        far = far if far is not None else near * FAR / NEAR
+        if not 0 < near < far:
+            raise DepthError(f"The preview relief needs 0 < near < far, got near {near:g} and far {far:g}.")
+        return cls(near, far)
+
     @property
     def cache_key(self) -> dict[str, Json]:
-        return {}
+        return {"near": self.near, "far": self.far}
 
     def estimate(self, clip: Clip, progress: ProgressCallback | None = None) -> DepthClip:
         """Make the relief of every frame."""
@@ -58,14 +75,16 @@ class PreviewDepth:
         unit = relief(clip.frames, progress)
         depth = np.empty((count, height, width), np.float32)
         for i, plane in enumerate(track(unit, "Shaping the relief", progress)):
-            depth[i] = relief_depth(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), NEAR, FAR)
+            depth[i] = relief_depth(
+                cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR), self.near, self.far
+            )
         return DepthClip(
             depth=depth,
             kind="relative",
             source=self.label,
             licence=self.licence,
             commercial_use=self.commercial_use,
-            parameters={"near": NEAR, "far": FAR},
+            parameters={"near": self.near, "far": self.far},
             notices=(NOTICE,),
         )
 

@@ -269,6 +269,17 @@ def test_the_preview_relief_says_what_it_is_and_keeps_its_bounds():
     assert result.depth.max() / result.depth.min() > 2
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [({"near": "1", "far": "3"}, (1, 3)), ({"near": "5"}, (5, 20)), ({"far": "40"}, (10, 40)), ({}, (NEAR, FAR))],
+)
+def test_the_reliefs_ends_are_the_artists(values, ends):
+    result = depth_source("preview", SourceOptions(values=values)).estimate(clip_of(shallow_focus_clip(2, 64)))
+    assert (result.depth.min(), result.depth.max()) == pytest.approx(ends, rel=0.05)
+    with pytest.raises(DepthError, match="0 < near < far"):
+        depth_source("preview", SourceOptions(values={"near": "3", "far": "2"}))
+
+
 def test_what_is_in_focus_is_nearer_than_its_blurred_background():
     assert _shallowness([_small(frame) for frame in shallow_focus_clip()]) > 0.9
     assert _shallowness([_small(textured(96, 128))]) == 0

@@ -15,6 +15,7 @@ from ex4d.cli import main
 from ex4d.depth import DisparityClip, SourceOptions, depth_source
 from ex4d.depth.file_pictures import write_depth_exr, write_depth_sequence
 from ex4d.errors import DepthError
+from ex4d.jobs import run_job
 from ex4d.shot import read_shot
 from ex4d.video import Clip, write_video
 
@@ -293,3 +294,18 @@ def test_depth_that_was_exported_and_corrected_replaces_its_source_exactly(tmp_p
 def test_depth_is_exported_under_numbered_exr_names_only(tmp_path, depth, name):
     with pytest.raises(DepthError, match=r"such as depth\.####\.exr"):
         write_depth_sequence(tmp_path / name, depth)
+
+
+def test_a_job_takes_numbered_pictures_tracked_points_and_options(tmp_path, depth):
+    frames = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    write_video(tmp_path / "plate.mkv", frames, Fraction(25), "ffv1")
+    np.savez(tmp_path / "points.npz", points=[[0, 2.5, 3.5, depth[0, 3, 2]], [3, 20.5, 9.5, depth[3, 9, 20]]])
+    inputs = {"plate": tmp_path / "plate.mkv", "depth_points": tmp_path / "points.npz"}
+    for n, plane in enumerate(7 / depth - 2):  # its scale and offset are lost
+        inputs[f"depth-{n:04}"] = tmp_path / f"disparity.{n:04}.exr"
+        write_depth_exr(inputs[f"depth-{n:04}"], -plane)
+    (tmp_path / "work").mkdir()
+    params = {"depth": "file", "depth_kind": "disparity", "depth_options": {"scale": "-1"}}
+    files = run_job("reconstruct", params, inputs, tmp_path / "work", lambda report: None)
+    with np.load(files["depth.npz"], allow_pickle=False) as stored:
+        np.testing.assert_allclose(stored["depth"], depth, rtol=1e-4)

@@ -252,7 +252,7 @@ def test_knowledge_that_a_source_cannot_use_is_refused_not_ignored(tmp_path):
     np.save(tmp_path / "a.npy", room())
     np.savez(tmp_path / "p.npz", points=points_at(room(), 5))
     for request, message in (
-        (DepthRequest("preview", options={"near": "2"}), "near cannot change it"),
+        (DepthRequest("preview", options={"distances": "1,1,2"}), "distances cannot change it"),
         (DepthRequest(file=tmp_path / "a.npy", options={"distances": "1,1,2"}), "distances cannot change it"),
         (DepthRequest(file=tmp_path / "a.npy", points=tmp_path / "p.npz"), "known points cannot change it"),
         (DepthRequest(file=tmp_path / "a.npy", options={"normalise": "fitted"}), "normalise cannot change it"),
