@@ -138,16 +138,17 @@ def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: boo
     first, last = int(np.ceil(max(low, 0.0))), int(np.floor(min(high, width - 1.0)))
     row_first = int(np.ceil(max(min(y0, y1, y2) - 0.5 - slack, float(canvas.begin))))
     row_last = int(np.floor(min(max(y0, y1, y2) - 0.5 + slack, canvas.end - 1.0)))
+    per_a0, per_a1, per_a2 = 1.0 / a0, 1.0 / a1, 1.0 / a2  # infinite for a level side, and then unused
     for y in range(row_first, row_last + 1):
         py = y + 0.5
         r0, r1, r2 = b0 * (py - y1) - a0 * x1, b1 * (py - y2) - a1 * x2, b2 * (py - y0) - a2 * x0
         # The part of the row that can be inside; one pixel more on both sides, for rounding.
         left, right = float(first), float(last)
-        for a, r, s in ((a0, r0, s0), (a1, r1, s1), (a2, r2, s2)):
+        for a, per_a, r, s in ((a0, per_a0, r0, s0), (a1, per_a1, r1, s1), (a2, per_a2, r2, s2)):
             if a > 0:
-                left = max(left, (-s - r) / a - 1.5)
+                left = _higher(left, (-s - r) * per_a - 1.5)
             elif a < 0:
-                right = min(right, (-s - r) / a + 0.5)
+                right = _lower(right, (-s - r) * per_a + 0.5)
         if not left <= right:
             continue
         for x in range(int(left), int(right) + 1):
