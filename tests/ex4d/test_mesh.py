@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from ex4d.camera import pinhole_intrinsics
-from ex4d.display import display_arrays
-from ex4d.errors import CameraError, Cancelled, DepthError, ShapeError, StorageError
+from ex4d.errors import CameraError, DepthError, ShapeError, StorageError
 from ex4d.mesh import CARD_FACTOR, card_depth, check_depth, far_depth, surface_depth, watertight_mesh
 from ex4d.ply import vertex_colors, write_ply
 
@@ -176,41 +175,6 @@ def test_other_bad_input_of_a_mesh_is_refused():
         watertight_mesh(depth, INTRINSICS, "exact", sky=np.zeros((4, 5), bool))
     with pytest.raises(ShapeError, match="got float32"):
         watertight_mesh(depth, INTRINSICS, "exact", sky=depth)
-
-
-@pytest.mark.parametrize("convention", ["exact", "reference"])
-def test_display_arrays_hold_the_meshes_of_all_frames(convention):
-    depth = np.stack([rough_depth(seed) for seed in range(3)])
-    reports = []
-    arrays = display_arrays(depth, INTRINSICS, convention, reports.append)
-    rows, columns = len(arrays["v"]), len(arrays["u"])
-    assert arrays["size"].tolist() == [14, 11]
-    assert arrays["depth"].dtype == np.float32
-    assert str(arrays["convention"]) == convention
-    assert [(report.i, report.n) for report in reports] == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    for frame in range(3):
-        mesh = watertight_mesh(depth[frame], INTRINSICS, convention, far_depth(depth))
-        np.testing.assert_array_equal(arrays["depth"][frame], mesh.depth)
-        occluded = np.unpackbits(arrays["occluded"][frame], count=(rows - 1) * (columns - 1))
-        first, second = mesh.visible[..., 0], mesh.visible[..., 1]
-        np.testing.assert_array_equal(occluded.reshape(first.shape), ~(first & second))
-        assert arrays["texture_offset"] == mesh.texture_offset
-
-
-def test_display_arrays_can_be_cancelled_and_name_the_bad_frame():
-    depth = np.stack([rough_depth(seed) for seed in range(3)])
-
-    def stop(report):
-        if report.i == 1:
-            raise Cancelled("stopped")
-
-    with pytest.raises(Cancelled):
-        display_arrays(depth, INTRINSICS, "exact", stop)
-    depth[2, 4, 4] = 0
-    with pytest.raises(DepthError, match="depth, frame 2"):
-        display_arrays(depth, INTRINSICS, "exact")
-    with pytest.raises(ShapeError, match="at least one frame"):
-        display_arrays(depth[:0], INTRINSICS, "exact")
 
 
 @pytest.mark.parametrize("convention", ["exact", "reference"])
