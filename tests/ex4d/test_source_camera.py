@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plate whose camera moves stands still in the world; and where a plate's lens comes from."""
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
-from ex4d.camera import CameraPath, pinhole_intrinsics, write_camera_path
+from ex4d.camera import CameraPath, pinhole_intrinsics, read_camera_path, write_camera_path
 from ex4d.cli import main
 from ex4d.errors import CameraError, InputError, ShotError
 from ex4d.generation import engine
@@ -19,8 +22,9 @@ from ex4d.raster import rasteriser
 from ex4d.shot import read_shot, write_shot
 from ex4d.source_camera import from_first_frame, read_source_cameras, seen_from_the_plate
 from ex4d.take import ReconstructOptions, condition, reconstruct
-from ex4d.video import write_video
+from ex4d.video import read_video, write_video
 
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample"
 COUNT, HEIGHT, WIDTH = 5, 48, 64
 FOCAL_PX = 60.0
 WALL_Z = 6.0
@@ -96,6 +100,29 @@ def test_a_static_world_filmed_by_a_moving_camera_stands_still_from_a_fixed_one(
     assert np.abs(ignored.color[-1] - truth)[ignored.mask[-1]].mean() > 20, "the plate does not move: the test is blind"
     painted = engine("preview").generate(shot, cameras, result)
     np.testing.assert_array_equal(painted[result.mask], result.color[result.mask])
+
+
+def test_the_samples_second_camera_films_what_the_first_one_saw(tmp_path):
+    """A moving camera's true pictures, drawn from the still first camera, against what that one filmed."""
+    moments = np.arange(0, 49, 6)
+    pictures = [cv2.imread(str(SAMPLE / "truth" / f"{moment:04}.jpg")) for moment in moments]
+    write_video(tmp_path / "plate.mkv", np.stack([picture[..., ::-1] for picture in pictures]), Fraction(24), "ffv1")
+    path = read_camera_path(SAMPLE / "second_camera.npz")
+    poses, lenses = path.world_to_camera[moments], path.intrinsics[moments]
+    side = path.width
+    write_camera_path(tmp_path / "solved.npz", CameraPath(poses, lenses, side, side, np.arange(len(moments))))
+    truth_depth = SAMPLE / "truth_depth.mkv"
+    given = ReconstructOptions(depth_file=truth_depth, source_camera=tmp_path / "solved.npz")
+    shot = reconstruct(tmp_path / "plate.mkv", given)
+    chosen = np.array([0, 4, 8])
+    still = CameraPath(np.tile(np.eye(4), (3, 1, 1)), lenses[chosen], side, side, chosen)
+    result = condition(shot, still, rasteriser("cpu"))
+    filmed = read_video(SAMPLE / "plate.mp4").frames[moments[chosen]].astype(int)
+    error = np.abs(result.color - filmed).mean(axis=-1)
+    assert [result.mask[n].mean() > least for n, least in enumerate((0.99, 0.5, 0.35))] == [True] * 3
+    assert all(np.median(error[n][result.mask[n]]) < 4 for n in range(3))
+    ignored = condition(dataclasses.replace(shot, source_camera_to_world=None), still, rasteriser("cpu"))
+    assert np.abs(ignored.color[2] - filmed[2])[ignored.mask[2]].mean() > 30
 
 
 def test_seen_from_its_own_camera_every_frame_is_the_plate(plate):
