@@ -88,23 +88,15 @@ def fit_clip(
     at, inverse = _samples(disparity, known.points)
     spread = float(np.ptp(at)) if len(at) else 0.0
     if spread > 0.02 * (high - low) and len(at) >= 2:
-        scale, offset = robust_line(at, inverse)
-        how, assumed = f"{len(at)} known distances", False
+        (scale, offset), how, assumed = robust_line(at, inverse), f"{len(at)} known distances", ""
     elif len(at):
-        scale, offset, how = _through_one_point(float(np.median(at)), float(np.median(inverse)), low, high, known)
-        assumed = "assumed" in how
+        scale, offset, how, assumed = _through_one_point(
+            float(np.median(at)), float(np.median(inverse)), low, high, known
+        )
     else:
-        near, far = _ends(known)
+        near, far, how, assumed = _ends(known)
         scale = (1 / near - 1 / far) / (high - low)
         offset = 1 / far - scale * low
-        assumed = known.near is None or known.far is None
-        if known.near is None and known.far is None:
-            how = f"nothing: near {near:g} and far {far:g} units are assumed"
-        elif assumed:
-            given = "near" if known.near is not None else "far"
-            how = f"the given {given}; far is assumed to be {ASSUMED_RATIO:g} times as far as near"
-        else:
-            how = "the given near and far"
     if not scale > 0:
         raise DepthError(
             "The known distances say that larger disparity is farther. Check them, or invert the depth file "
@@ -115,7 +107,7 @@ def fit_clip(
         farthest = 1 / known.far
     elif farthest <= 0:  # the line says that the farthest things lie beyond infinity: as far as the farthest known one
         farthest = float(inverse.min()) if len(inverse) else (scale * high + offset) / ASSUMED_RATIO
-    return Fit(scale, offset, CARD / farthest, how, assumed)
+    return Fit(scale, offset, CARD / farthest, f"{how}; {assumed}" if assumed else how, bool(assumed))
 
 
 def fitted_depth(disparity: NDArray[np.float32], fit: Fit, sky: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
@@ -220,25 +212,37 @@ def _samples(
     return disparity[frame, row, column].astype(np.float64), 1 / points[:, 3]
 
 
-def _through_one_point(at: float, inverse: float, low: float, high: float, known: Known) -> tuple[float, float, str]:
-    """Scale and offset from one measured distance and one more thing: far, near, or a usual ratio."""
+def _through_one_point(
+    at: float, inverse: float, low: float, high: float, known: Known
+) -> tuple[float, float, str, str]:
+    """Scale and offset from one measured distance and one more thing: far, near, or a usual ratio.
+
+    Returns:
+        scale, offset, what decided them, what was assumed ("" for nothing)
+    """
+    how, assumed = "one known distance", ""
     if known.far is not None and at - low > 0.05 * (high - low):
-        scale, how = (inverse - 1 / known.far) / (at - low), "one known distance and the given far"
+        scale, how = (inverse - 1 / known.far) / (at - low), f"{how} and the given far"
     elif known.near is not None and high - at > 0.05 * (high - low):
-        scale, how = (1 / known.near - inverse) / (high - at), "one known distance and the given near"
+        scale, how = (1 / known.near - inverse) / (high - at), f"{how} and the given near"
     else:  # 1/z from 1 to ASSUMED_RATIO in some unit, and the point gives the unit
         share = 1 + (at - low) / (high - low) * (ASSUMED_RATIO - 1)
         scale = inverse / max(share, 0.1) * (ASSUMED_RATIO - 1) / (high - low)
-        how = f"one known distance; far is assumed to be {ASSUMED_RATIO:g} times as far as near"
-    return scale, inverse - scale * at, how
+        assumed = f"far is assumed to be {ASSUMED_RATIO:g} times as far as near"
+    return scale, inverse - scale * at, how, assumed
 
 
-def _ends(known: Known) -> tuple[float, float]:
+def _ends(known: Known) -> tuple[float, float, str, str]:
+    """Near, far, what decided them, what was assumed ("" for nothing)."""
+    ratio = f"far is assumed to be {ASSUMED_RATIO:g} times as far as near"
+    if known.near is not None and known.far is not None:
+        return known.near, known.far, "the given near and far", ""
     if known.near is not None:
-        return known.near, known.far or known.near * ASSUMED_RATIO
+        return known.near, known.near * ASSUMED_RATIO, "the given near", ratio
     if known.far is not None:
-        return known.far / ASSUMED_RATIO, known.far
-    return ASSUMED_NEAR, ASSUMED_NEAR * ASSUMED_RATIO
+        return known.far / ASSUMED_RATIO, known.far, "the given far", f"near is assumed at {1 / ASSUMED_RATIO:g} of it"
+    far = ASSUMED_NEAR * ASSUMED_RATIO
+    return ASSUMED_NEAR, far, "nothing", f"near {ASSUMED_NEAR:g} and far {far:g} units are assumed"
 
 
 def unit_disparity(disparity: NDArray[Any]) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ def scaled(clip: DisparityClip, normalisation: Normalisation, known: Known) -> D
         notice = f"The scale of the depth comes from {fit.how}."
         if not known:
             notice = (
-                f"Nothing is known about this plate's distances. {fit.how.removeprefix('nothing: ').capitalize()}; "
+                f"Nothing is known about this plate's distances. {fit.how.removeprefix('nothing; ').capitalize()}; "
                 "give near and far, or one measured distance, for a true scale."
             )
     origin = {field.name: getattr(clip, field.name) for field in dataclasses.fields(clip) if field.name != "disparity"}
