@@ -55,10 +55,16 @@ def _add(strips, movie, lowest):
     return strip
 
 
+def _shows(strip, movie):
+    """Tell whether a strip shows the movie's file on its frames."""
+    is_in_place = compat.strip_range(strip) == (movie.frame_start, movie.frame_count)
+    return is_in_place and shots.absolute(strip.filepath) == movie.path.resolve()
+
+
 def show_take(scene, shot_id, plate: Movie, result: Movie):
     """Put the plate and, on a channel above it, a take's result into the scene's edit.
 
-    The plate's strip is made once; loading a take again replaces its strip.
+    The plate's strip is made once. Loading a take again replaces its strip, unless it shows the take as it should.
 
     Returns:
         The result's strip, and whether the scene had no edit before.
@@ -70,10 +76,14 @@ def show_take(scene, shot_id, plate: Movie, result: Movie):
     if plate_strip is None:
         plate_strip = _add(strips, plate, lowest=1)
         plate_strip[SHOT_KEY] = shot_id
-    for strip in ours:
-        if strip.get(TAKE_KEY) == result.name:
-            strips.remove(strip)
-    strip = _add(strips, result, lowest=plate_strip.channel + 1)
-    strip[SHOT_KEY], strip[TAKE_KEY] = shot_id, result.name
+    older = [strip for strip in ours if strip.get(TAKE_KEY) == result.name]
+    # Not removed without need: sequencers on the screen may be drawing its pictures in a thread.
+    strip = next((strip for strip in older if _shows(strip, result)), None)
+    for replaced in older:
+        if replaced != strip:
+            strips.remove(replaced)
+    if strip is None:
+        strip = _add(strips, result, lowest=plate_strip.channel + 1)
+        strip[SHOT_KEY], strip[TAKE_KEY] = shot_id, result.name
     compat.show_in_sequencers(scene)
     return strip, was_empty

@@ -40,7 +40,7 @@ NO_SERVER_PROGRAM = (
     "Edit > Preferences > Add-ons > EX-4D Reshoot."
 )
 # The link gives up after a minute (shared_protocol/link.py), and the job then fails.
-JOB_WAITS = "The job goes on by itself if the server runs again within a minute. Connect starts it now."
+JOB_WAITS = "The job goes on by itself if the server runs again within a minute."
 CONNECT_AGAIN = "Connect again."
 
 Files = dict[str, Path]
@@ -277,7 +277,7 @@ def _link_hint(event: Disconnected) -> str:
     if event.code == NotRunning.code and current.server_command is None:
         return NO_SERVER_PROGRAM
     if current.job is not None:
-        return JOB_WAITS
+        return JOB_WAITS if current.server_command is None else f"{JOB_WAITS} Connect starts it now."
     return CONNECT_AGAIN if current.was_lost else event.hint
 
 

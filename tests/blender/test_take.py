@@ -57,11 +57,24 @@ def test_a_plate_at_1001_gets_its_result_at_1001(addon, saved, fake, scene, plat
     assert strips_of(addon, scene) == {"My_plate plate": (1, 1001, FRAMES), "take_01": (2, 1001, FRAMES)}
 
 
-def test_loading_again_replaces_the_strip_and_other_strips_are_left_alone(addon, scene, take):
+def test_loading_again_changes_nothing_where_the_strip_is_right(addon, scene, take):
+    strips = addon.compat.sequencer_strips(scene)
+    before = {strip.name: strip.as_pointer() for strip in strips}
+    bpy.ops.ex4d.load_result()
+    assert addon.session.wait(10)
+    assert {strip.name: strip.as_pointer() for strip in strips} == before
+
+
+def test_loading_again_puts_a_moved_strip_back_and_other_strips_are_left_alone(addon, scene, take):
     strips = addon.compat.sequencer_strips(scene)
     titles = strips.new_movie(
         name="titles", filepath=str(addon.shots.shot_file(scene, "plate.mkv")), channel=3, frame_start=1
     )
+    moved = next(strip for strip in strips if strip.name == "take_01")
+    if hasattr(moved, "content_start"):  # 5.1 deprecated the older name
+        moved.content_start += 10
+    else:
+        moved.frame_start += 10
     bpy.ops.ex4d.load_result()
     assert addon.session.wait(10)
     found = strips_of(addon, scene)
