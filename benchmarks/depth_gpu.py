@@ -24,7 +24,7 @@ from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNet
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ex4d.depth.depthcrafter_sampler import Parts, SamplerOptions, assembled, draw_disparity
-from ex4d.depth.group_norm import group_norm, group_norm_fused
+from ex4d.depth.video_operators import group_norm, group_norm_fused
 
 SIZES = ((49, 512, 512), (49, 576, 1024))
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -70,7 +70,7 @@ def networks(unet_class: type = UNetSpatioTemporalConditionModel, dtype: torch.d
             AutoencoderKLTemporalDecoder(**VAE),
             CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP_VIT_H)),
         ]
-    return [network.to(torch.float16).to(dtype).eval() for network in made]  # rounded alike in both precisions
+    return [network.to(CUDA, torch.float16).to(dtype).eval() for network in made]  # rounded alike in both precisions
 
 
 def ours(low_memory: bool) -> Draw:
@@ -203,6 +203,7 @@ def main() -> None:
         for name, draw in (("original", original(arguments.original)), ("ours", ours(False))):
             apart = np.abs(draw(frames) - true)
             print(f"8x256x256 from single precision: {name} mean {apart.mean():.1e}, largest {apart.max():.1e}")
+        del draw
         emptied()
 
     parts = assembled(*networks(), SCHEDULER, CUDA)

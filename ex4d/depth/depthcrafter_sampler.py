@@ -33,7 +33,7 @@ CLIP_SIDE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CHUNK = 8  # frames that the VAE decodes together; another number changes the result, its layers look along time
 UNET_GIB, VAE_GIB, WEIGHTS_GIB = 2.9, 0.4, 4.5
-UNET_BYTES_PER_PIXEL, DECODER_BYTES_PER_PIXEL = 160, 1500
+UNET_BYTES_PER_PIXEL, DECODER_BYTES_PER_PIXEL = 160, 1550  # of a frame, what is live while they compute
 ENCODE_PIXELS = 1 << 20  # that the VAE encodes together; its encoder looks at each frame alone
 
 
@@ -83,7 +83,7 @@ def plan_memory(device: torch.device, count: int, height: int, width: int, wish:
         return MemoryPlan(resident=True)
     free = torch.cuda.mem_get_info(device)[0] / 2**30
     pixels = height * width
-    # GiB, measured on an H200 at 49 x 576 x 1024 and 49 x 512 x 512: benchmarks/depth_gpu.py
+    # GiB. On an H200 this sum is right within 0.5 at 49 x 512 x 512 and 49 x 576 x 1024: benchmarks/depth_gpu.py
     clip = 12 * count * pixels / 2**30
     drawing = min(count, 110) * pixels * UNET_BYTES_PER_PIXEL / 2**30
     decoding = min(count, CHUNK) * pixels * DECODER_BYTES_PER_PIXEL / 2**30

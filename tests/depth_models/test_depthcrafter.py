@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_networks import SCHEDULER, networks, save
 
-from ex4d.depth import SourceOptions, depth_source
+from ex4d.depth import SourceOptions, depth_source, video_layers
 from ex4d.depth.depthcrafter_sampler import (
     Parts,
     SamplerOptions,
@@ -19,9 +19,10 @@ from ex4d.depth.depthcrafter_sampler import (
     draw_disparity,
     karras_sigmas,
     per_frame_context,
+    plan_memory,
 )
 from ex4d.depth.video_layers import use_fast_layers
-from ex4d.errors import Cancelled
+from ex4d.errors import Cancelled, MachineError
 
 CPU = torch.device("cpu")
 # Of networks() on coloured_frames, from a run that equals the original implementation within 2e-6 (T = 12, and
@@ -46,7 +47,11 @@ def test_drawn_disparity_equals_what_the_original_draws(parts, coloured_frames, 
     np.testing.assert_allclose(drawn[:: count - 1, ::24, ::24].ravel(), GOLDEN[count], atol=2e-5)
 
 
-def test_fast_layers_compute_what_the_stock_layers_compute():
+@pytest.mark.parametrize("parts", ["whole", "frame by frame"])
+def test_fast_layers_compute_what_the_stock_layers_compute(parts, monkeypatch):
+    if parts == "frame by frame":
+        monkeypatch.setattr(video_layers, "FRAME_NUMBERS", 1)
+        monkeypatch.setattr(video_layers, "FEED_FORWARD_NUMBERS", 1)
     stock_unet, stock_vae, _ = networks()
     unet, vae, _ = networks()
     for network in (unet, vae):
@@ -133,6 +138,23 @@ def test_weights_that_wait_elsewhere_draw_the_same_and_go_back(coloured_frames):
     options = SamplerOptions(steps=1)
     first = draw_disparity(parts, coloured_frames[:3], options)
     np.testing.assert_array_equal(first, draw_disparity(parts, coloured_frames[:3], options))
+
+
+@pytest.mark.parametrize(
+    ("free", "wish", "resident"), [(24, "auto", True), (9, "auto", False), (24, "low", False), (11, "low", False)]
+)
+def test_networks_take_turns_where_they_do_not_fit_together(monkeypatch, free, wish, resident):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 80 * 2**30))
+    plan = plan_memory(torch.device("cuda"), 49, 576, 1024, wish)
+    assert plan.resident is resident
+    assert bool(plan.notices) == (wish == "auto" and not resident)
+
+
+@pytest.mark.parametrize(("free", "wish"), [(9, "fast"), (4, "auto")])
+def test_a_clip_that_does_not_fit_is_refused_before_anything_is_loaded(monkeypatch, free, wish):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 80 * 2**30))
+    with pytest.raises(MachineError, match=f"{free}.0 GiB are free.*memory=low"):
+        plan_memory(torch.device("cuda"), 49, 576, 1024, wish)
 
 
 def test_cancelling_stops_at_the_next_step_and_leaves_the_networks_usable(parts, coloured_frames):
