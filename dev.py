@@ -111,6 +111,15 @@ def library_venv() -> Path:
     return make_venv(ROOT / ".venv", sys.executable, "the library and the server, about 0.5 GB", installs, inputs)
 
 
+def models_venv() -> Path:
+    """`.venv-models`: the library with its neural depth sources, for their tests; it needs no GPU and no weights."""
+    inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
+    constrained = ["--constraint", "constraints.txt"]
+    # torch first: what depends on it then takes the build that is there, which may be one without CUDA.
+    installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth]"]]
+    return make_venv(ROOT / ".venv-models", sys.executable, "the depth models' libraries, 2 to 7 GB", installs, inputs)
+
+
 def bench() -> None:
     """Every benchmark that needs no GPU, with its rivals in an environment of their own."""
     rivals = "benchmarks/requirements.txt"
@@ -215,6 +224,7 @@ def main() -> None:
     else:
         lint()
         run(library_venv(), "-m", "pytest")
+        run(models_venv(), "-m", "pytest", "tests/depth_models")
         test_addon(None)
 
 
