@@ -4,7 +4,8 @@
 There is no index buffer and no list of vertices: a program owns a run of the grid's cells, moves their corners before
 the camera, and draws the few samples of each cell at once, with one atomic minimum per sample on a 64-bit key of depth
 and face. Cells that are stretched, or cross the camera plane, go to a list that a second kernel draws tile by tile. A
-third kernel fetches the winning face of each pixel and shades it. All frames of a clip go through one launch of each.
+third kernel fetches the winning face of each pixel and shades it; in the reference convention a fourth one blends the
+edges as the release does. All frames of a clip go through one launch of each.
 The key orders equal depths by face, so the pixels do not depend on the order in which the GPU works.
 """
 
@@ -24,7 +25,7 @@ try:
     import torch
     import triton
 
-    from ex4d.raster import native_kernels as kernels
+    from ex4d.raster import native_antialias, native_kernels, native_shading
     from ex4d.raster.native_mesh import Meshes, device_meshes
 except ImportError as error:
     raise MachineError(
@@ -37,7 +38,7 @@ PIXEL_BLOCK = 128  # pixels per program
 LISTED_PROGRAMS = 8192  # programs that share the listed faces of all frames of a launch
 # How listed faces are drawn: whether the large ones, how many programs share one, rows and columns of samples that a
 # program tests together, and its warps. Medium faces are thin in most pictures: things torn from what is behind them.
-LISTED = ((0, 1, 8, 4, 1), (1, 64, 4, 64, 2))
+LISTED = ((0, 1, 16, 2, 1), (1, 64, 4, 64, 2))
 CLIP_PIXELS = 1 << 22  # output pixels of one launch: while the host copies some frames, the GPU draws the next
 
 Tensor = Any  # torch.Tensor, on the device
@@ -145,30 +146,40 @@ class NativeRasteriser:
         cells = (rows - 1) * (columns - 1) + 1
         place = {"device": self._device}
         with self._lock:
-            keys = torch.full((count, height, width), kernels.NOTHING, dtype=torch.int64, **place)
+            keys = torch.full((count, height, width), native_kernels.NOTHING, dtype=torch.int64, **place)
             faces = torch.empty((count, 2 * cells), dtype=torch.int32, **place)
             listed = torch.zeros((count, 2), dtype=torch.int32, **place)
             color = torch.empty((count, height, width, 3), dtype=torch.uint8, **place)
             mask = torch.empty((count, height, width), dtype=torch.uint8, **place)
             depth = torch.empty((count, height, width), dtype=torch.float32, **place)
+            # Only the reference convention blends its edges afterwards.
+            rgba = torch.empty((1,) if meshes.exact else (count, height, width, 4), dtype=torch.float32, **place)
 
             grid = (meshes.depth, meshes.visible, meshes.ray_x, meshes.ray_y, views.matrices, views.source)
             sizes = (rows, columns, width, height)
             lists = (keys, faces, listed)
             blocks = triton.cdiv(cells, CELL_BLOCK)
-            kernels.draw_cells[(blocks, count)](*grid, *sizes, *lists, exact=meshes.exact, block=CELL_BLOCK)
+            native_kernels.draw_cells[(blocks, count)](*grid, *sizes, *lists, exact=meshes.exact, block=CELL_BLOCK)
             programs = triton.cdiv(LISTED_PROGRAMS, count)
             for *how, warps in LISTED:
-                kernels.draw_listed[(programs, count)](*grid, *sizes, *lists, *how, exact=meshes.exact, num_warps=warps)
+                native_kernels.draw_listed[(programs, count)](
+                    *grid, *sizes, *lists, *how, exact=meshes.exact, num_warps=warps
+                )
             plate_height, plate_width = textures.shape[1:3]
-            kernels.shade[(triton.cdiv(width * height, PIXEL_BLOCK), count)](
+            native_shading.shade[(triton.cdiv(width * height, PIXEL_BLOCK), count)](
                 *(meshes.depth, meshes.visible, meshes.alpha, meshes.ray_x, meshes.ray_y, meshes.u, meshes.v),
                 *(views.matrices, views.ways_back, views.source, textures),
                 *(rows, columns, plate_width, plate_height, width, height),
-                *(keys, color, mask, depth),
+                *(keys, color, mask, rgba, depth),
                 exact=meshes.exact,
                 block=PIXEL_BLOCK,
             )
+            if not meshes.exact:
+                native_antialias.finish[(triton.cdiv(width * height, PIXEL_BLOCK), count)](
+                    *(meshes.depth, meshes.ray_x, meshes.ray_y, views.matrices, views.source, *sizes),
+                    *(keys, rgba, color, mask),
+                    block=PIXEL_BLOCK,
+                )
         return color, mask, depth
 
     def views(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""The kernels of the native rasteriser, in Triton. What they compute is in raster/__init__.py; this is how.
+"""The kernels that find each pixel's nearest face, in Triton. raster/__init__.py tells the rules; this is how.
 
 A point before a camera is (x z, y z, z), x and y in pixels. A face's three cross products of its corners are its edge
 functions on the picture, also where the face passes behind the camera, so nothing is clipped: a sample is covered where
@@ -13,13 +13,14 @@ edge functions are float64, so that neighbours agree about the samples on their 
 import triton
 import triton.language as tl
 
-from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX
+from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX
 
 NEAR = tl.constexpr(NEAR_DEPTH)
 FAR = tl.constexpr(FAR_DEPTH)
-ALPHA_LIMIT = tl.constexpr(ALPHA_THRESHOLD)
 SLACK = tl.constexpr(SLACK_PX)
 ROUNDING = tl.constexpr(1e-7)  # pixels; neighbours never leave a crack where a sample lies on their edge
+
+SUBPIXELS = tl.constexpr(16)  # nvdiffrast, CudaRaster: steps per pixel; reference convention only
 
 NOTHING = 2**63 - 1  # key of a pixel that no face covers
 EMPTY = tl.constexpr(NOTHING)
@@ -30,7 +31,7 @@ MEDIUM_SAMPLES = tl.constexpr(4096)  # a face of about this many samples at most
 
 
 @triton.jit
-def _matrix(matrices, n):
+def matrix(matrices, n):
     """The 3 x 4 matrix of frame n."""
     m = matrices + n * 12
     return (
@@ -41,7 +42,7 @@ def _matrix(matrices, n):
 
 
 @triton.jit
-def _cell_sides(cell, rows, columns):
+def cell_sides(cell, rows, columns):
     """Top and bottom row, left and right column of a cell. The closing quad is a cell seen from its other side."""
     j = cell // (columns - 1)
     i = cell - j * (columns - 1)
@@ -52,7 +53,7 @@ def _cell_sides(cell, rows, columns):
 
 
 @triton.jit
-def _point(depth, ray_x, ray_y, camera, columns, j, i):
+def point(depth, ray_x, ray_y, camera, columns, j, i):
     """A vertex before the camera. camera: from a point of the source camera's frame to (x z, y z, z)."""
     d = tl.load(depth + j * columns + i).to(tl.float64)
     x, y = d * tl.load(ray_x + i), d * tl.load(ray_y + j)
@@ -62,6 +63,19 @@ def _point(depth, ray_x, ray_y, camera, columns, j, i):
         my[0] * x + my[1] * y + my[2] * d + my[3],
         mz[0] * x + mz[1] * y + mz[2] * d + mz[3],
     )
+
+
+@triton.jit
+def _snapped(p, width, height):
+    """A point before the camera moved to the sub-pixel grid on which the release's rasteriser decides what covers what.
+
+    The grid counts from the picture's middle. Colour and depth are interpolated between the points as they were.
+    """
+    before = p[2] >= NEAR
+    inverse = 1.0 / tl.where(before, p[2], 1.0)
+    x = tl.floor((p[0] * inverse - width * 0.5) * SUBPIXELS + 0.5) / SUBPIXELS + width * 0.5
+    y = tl.floor((p[1] * inverse - height * 0.5) * SUBPIXELS + 0.5) / SUBPIXELS + height * 0.5
+    return tl.where(before, x * p[2], p[0]), tl.where(before, y * p[2], p[1]), p[2]
 
 
 @triton.jit
@@ -77,7 +91,7 @@ def _volume(p0, p1, p2):
 
 
 @triton.jit
-def _edges(p0, p1, p2):
+def edges(p0, p1, p2):
     """Edge functions (a x + b y + c, positive inside) of the three corners, and the face's `_volume`."""
     n0, n1, n2, volume = _cross(p1, p2), _cross(p2, p0), _cross(p0, p1), _volume(p0, p1, p2)
     sign = tl.where(volume >= 0, 1.0, -1.0).to(tl.float64)
@@ -88,7 +102,7 @@ def _edges(p0, p1, p2):
 
 
 @triton.jit
-def _at(edge, x, y):
+def at(edge, x, y):
     return edge[0] * x + edge[1] * y + edge[2]
 
 
@@ -104,7 +118,7 @@ def _setup(p0, p1, p2, shows, exact: tl.constexpr):
 
     back: how much inverse depth an occluder loses; least: what it keeps at least, that of its farthest corner.
     """
-    n0, n1, n2, volume = _edges(p0, p1, p2)
+    n0, n1, n2, volume = edges(p0, p1, p2)
     plate = shows & (volume > 0) & exact
     slack = tl.where(plate, SLACK, ROUNDING)
     slack = tl.where(volume != 0, slack, -float("inf"))  # a face seen edge on covers nothing
@@ -120,7 +134,7 @@ def _cover(setup, face, x, y, exact: tl.constexpr):
     """The face's key at the sample (x, y), EMPTY where it does not cover it. Nearer faces have smaller keys."""
     edges, slacks, z, occluder = setup
     plate, back, least = occluder
-    w0, w1, w2 = _at(edges[0], x, y), _at(edges[1], x, y), _at(edges[2], x, y)
+    w0, w1, w2 = at(edges[0], x, y), at(edges[1], x, y), at(edges[2], x, y)
     covered = (w0 >= slacks[0]) & (w1 >= slacks[1]) & (w2 >= slacks[2])
     w0, w1, w2 = tl.maximum(w0, 0.0), tl.maximum(w1, 0.0), tl.maximum(w2, 0.0)
     total, weighted = w0 + w1 + w2, w0 * z[0] + w1 * z[1] + w2 * z[2]
@@ -177,7 +191,7 @@ def _meets(edge, slack, first, last, row_first, row_last):
     """Whether an edge function is positive anywhere on a box of samples."""
     x = tl.where(edge[0] > 0, last, first) + 0.5
     y = tl.where(edge[1] > 0, row_last, row_first) + 0.5
-    return _at(edge, x, y) >= slack
+    return at(edge, x, y) >= slack
 
 
 @triton.jit
@@ -254,12 +268,15 @@ def draw_cells(
     lane = tl.program_id(0) * block + tl.arange(0, block)
     cell = tl.minimum(lane, count - 1)
     face = cell * 2
-    top, bottom, left, right = _cell_sides(cell, rows, columns)
-    camera = _matrix(matrices, n)
-    a = _point(depth, ray_x, ray_y, camera, columns, top, left)
-    b = _point(depth, ray_x, ray_y, camera, columns, top, right)
-    c = _point(depth, ray_x, ray_y, camera, columns, bottom, left)
-    e = _point(depth, ray_x, ray_y, camera, columns, bottom, right)
+    top, bottom, left, right = cell_sides(cell, rows, columns)
+    camera = matrix(matrices, n)
+    a = point(depth, ray_x, ray_y, camera, columns, top, left)
+    b = point(depth, ray_x, ray_y, camera, columns, top, right)
+    c = point(depth, ray_x, ray_y, camera, columns, bottom, left)
+    e = point(depth, ray_x, ray_y, camera, columns, bottom, right)
+    if not exact:
+        a, b = _snapped(a, width, height), _snapped(b, width, height)
+        c, e = _snapped(c, width, height), _snapped(e, width, height)
 
     nearest = tl.minimum(tl.minimum(a[2], b[2]), tl.minimum(c[2], e[2]))
     farthest = tl.maximum(tl.maximum(a[2], b[2]), tl.maximum(c[2], e[2]))
@@ -290,8 +307,11 @@ def draw_cells(
 
         others = alive & ~small
         if tl.max(others.to(tl.int32)) > 0:
-            _list_face(c, a, b, setup0, face, others, reach, width, height, faces, counts, capacity)
-            _list_face(c, b, e, setup1, face + 1, others, reach, width, height, faces, counts, capacity)
+            for k in range(2):  # a loop, so that the code is there once
+                p1 = (tl.where(k == 0, a[0], b[0]), tl.where(k == 0, a[1], b[1]), tl.where(k == 0, a[2], b[2]))
+                p2 = (tl.where(k == 0, b[0], e[0]), tl.where(k == 0, b[1], e[1]), tl.where(k == 0, b[2], e[2]))
+                setup = _setup(c, p1, p2, (shows0 & (k == 0)) | (shows1 & (k == 1)), exact)
+                _list_face(c, p1, p2, setup, face + k, others, reach, width, height, faces, counts, capacity)
 
 
 @triton.jit
@@ -328,16 +348,19 @@ def draw_listed(
 
     items = tl.load(counts + n * 2 + large) * chunks
     if tl.program_id(0) < items:
-        camera = _matrix(matrices, n)
+        camera = matrix(matrices, n)
         tile_y, tile_x = tl.arange(0, tile_rows), tl.arange(0, tile_columns)
         for item in range(tl.program_id(0), items, tl.num_programs(0)):
             entry = item // chunks
             face = tl.load(faces + (capacity - 1 - entry if large else entry))
             cell, second = face // 2, face % 2 == 1
-            top, bottom, left, right = _cell_sides(cell, rows, columns)
-            p0 = _point(depth, ray_x, ray_y, camera, columns, bottom, left)  # faces (c, a, b) and (c, b, e)
-            p1 = _point(depth, ray_x, ray_y, camera, columns, top, tl.where(second, right, left))
-            p2 = _point(depth, ray_x, ray_y, camera, columns, tl.where(second, bottom, top), right)
+            top, bottom, left, right = cell_sides(cell, rows, columns)
+            p0 = point(depth, ray_x, ray_y, camera, columns, bottom, left)  # faces (c, a, b) and (c, b, e)
+            p1 = point(depth, ray_x, ray_y, camera, columns, top, tl.where(second, right, left))
+            p2 = point(depth, ray_x, ray_y, camera, columns, tl.where(second, bottom, top), right)
+            if not exact:
+                p0, p1 = _snapped(p0, width, height), _snapped(p1, width, height)
+                p2 = _snapped(p2, width, height)
             shows = tl.load(visible + face, mask=cell < count - 1, other=0) != 0
             setup = _setup(p0, p1, p2, shows, exact)
             first, last, row_first, row_last = _face_samples(p0, p1, p2, reach, width, height)
@@ -350,143 +373,3 @@ def draw_listed(
                     key = _cover(setup, face, px + 0.5, py[:, None] + 0.5, exact)
                     inside = (px <= end[:, None]) & (key != EMPTY)
                     tl.atomic_min(keys + py[:, None] * width + px, key, mask=inside, sem="relaxed")
-
-
-@triton.jit
-def _way_out(depth, columns, j, i, back, ray):
-    """Where a ray comes out of the source picture at a corner's depth: its z-depth there, row and column."""
-    d = tl.load(depth + j * columns + i).to(tl.float64)
-    z = (d - back[2][3]) / ray[2]
-    return z, tl.floor((z * ray[1] + back[1][3]) / d), tl.floor((z * ray[0] + back[0][3]) / d)
-
-
-@triton.jit
-def _nearest_pixel(found, visible, rows, columns, j, i, own, other, third, torn):
-    """Of a pixel found before (row, column, z) and that of corner (j, i), if the ray meets it: the nearer one.
-
-    own, other, third: the ways out at the depths of this and the two other corners.
-    """
-    row, column = tl.minimum(tl.maximum(j - 2, 0), rows - 5), tl.minimum(tl.maximum(i - 2, 0), columns - 5)
-    below = (columns - 1) * 2
-    around = visible + (j - 1) * below + (i - 1) * 2  # six faces touch the corner
-    shown = tl.load(around + 1, mask=torn, other=0) + tl.load(around + 2, mask=torn, other=0)
-    shown += tl.load(around + 3, mask=torn, other=0) + tl.load(around + below, mask=torn, other=0)
-    shown += tl.load(around + below + 1, mask=torn, other=0) + tl.load(around + below + 2, mask=torn, other=0)
-    straight = (other[1] == row) & (other[2] == column) & (third[1] == row) & (third[2] == column)
-    met = torn & (own[1] == row) & (own[2] == column) & ((shown > 0) | straight) & (own[0] >= NEAR)
-    nearer = met & (own[0] < found[2])
-    return tl.where(nearer, row, found[0]), tl.where(nearer, column, found[1]), tl.where(nearer, own[0], found[2])
-
-
-@triton.jit
-def shade(
-    depth,
-    visible,
-    alpha,
-    ray_x,
-    ray_y,
-    u,
-    v,
-    matrices,
-    ways_back,
-    source,
-    textures,
-    rows,
-    columns,
-    plate_width,
-    plate_height,
-    width,
-    height,
-    keys,
-    color,
-    mask,
-    out_depth,
-    exact: tl.constexpr,
-    block: tl.constexpr,
-):
-    """Turn the nearest face of each pixel into colour, mask and depth.
-
-    alpha: uint8 [T, H', W'] (reference). ways_back: float64 [N, 3, 4], see `source_pixels` (exact). textures: uint8
-    [T, H, W, 3]. color: uint8 [N, h, w, 3]. mask: uint8 [N, h, w]. out_depth: float32 [N, h, w].
-    Grid: [blocks of pixels, N].
-    """
-    n = tl.program_id(1).to(tl.int64)
-    t = tl.load(source + n).to(tl.int64)
-    cells = (rows - 1) * (columns - 1)
-    depth += t * rows * columns
-    visible += t * cells * 2
-    textures += t * plate_width * plate_height * 3
-    out = n * width * height
-
-    pixel = tl.program_id(0) * block + tl.arange(0, block)
-    alive = pixel < width * height
-    key = tl.load(keys + out + pixel, mask=alive, other=EMPTY)
-    drawn = key != EMPTY
-    face = tl.where(drawn, key & 0xFFFFFFFF, 0).to(tl.int32)
-    cell, second = face // 2, face % 2 == 1
-    top, bottom, left, right = _cell_sides(cell, rows, columns)
-    i1, j2 = tl.where(second, right, left), tl.where(second, bottom, top)
-    camera = _matrix(matrices, n)
-    p0 = _point(depth, ray_x, ray_y, camera, columns, bottom, left)
-    p1 = _point(depth, ray_x, ray_y, camera, columns, top, i1)
-    p2 = _point(depth, ray_x, ray_y, camera, columns, j2, right)
-    n0, n1, n2, volume = _edges(p0, p1, p2)
-    y = pixel // width
-    px, py = pixel - y * width + 0.5, y + 0.5
-    w0, w1, w2 = tl.maximum(_at(n0, px, py), 0.0), tl.maximum(_at(n1, px, py), 0.0), tl.maximum(_at(n2, px, py), 0.0)
-    scale = 1.0 / tl.where(drawn, w0 + w1 + w2, 1.0)
-    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
-    z = w0 * p0[2] + w1 * p1[2] + w2 * p2[2]
-
-    color += (out + pixel) * 3
-    if exact:
-        front = drawn & (volume > 0) & (cell < cells)
-        shows = tl.load(visible + face, mask=front, other=0) != 0
-        seen = front & shows
-        tx = w0 * tl.load(u + left) + w1 * tl.load(u + i1) + w2 * tl.load(u + right) - 0.5
-        ty = w0 * tl.load(v + bottom) + w1 * tl.load(v + top) + w2 * tl.load(v + j2) - 0.5
-        skirt = (top == 0) | (left == 0) | (bottom == rows - 1) | (right == columns - 1)
-        torn = front & ~shows & ~skirt
-        if tl.max(torn.to(tl.int32)) > 0:
-            back = _matrix(ways_back, n)
-            ray = (
-                back[0][0] * px + back[0][1] * py + back[0][2],
-                back[1][0] * px + back[1][1] * py + back[1][2],
-                back[2][0] * px + back[2][1] * py + back[2][2],
-            )
-            out0 = _way_out(depth, columns, bottom, left, back, ray)
-            out1 = _way_out(depth, columns, top, i1, back, ray)
-            out2 = _way_out(depth, columns, j2, right, back, ray)
-            found = (tl.full([block], -1, tl.int32), tl.full([block], -1, tl.int32), px * 0.0 + float("inf"))
-            found = _nearest_pixel(found, visible, rows, columns, bottom, left, out0, out1, out2, torn)
-            found = _nearest_pixel(found, visible, rows, columns, top, i1, out1, out2, out0, torn)
-            found = _nearest_pixel(found, visible, rows, columns, j2, right, out2, out0, out1, torn)
-            met = torn & (found[0] >= 0)
-            seen = seen | met
-            ty, tx, z = tl.where(met, found[0], ty), tl.where(met, found[1], tx), tl.where(met, found[2], z)
-        tx = tl.minimum(tl.maximum(tx, 0.0), plate_width - 1.0)
-        ty = tl.minimum(tl.maximum(ty, 0.0), plate_height - 1.0)
-        x0, y0 = tx.to(tl.int32), ty.to(tl.int32)
-        x1, y1 = tl.minimum(x0 + 1, plate_width - 1), tl.minimum(y0 + 1, plate_height - 1)
-        fx, fy = tx - x0, ty - y0
-        at00, at01 = textures + (y0 * plate_width + x0) * 3, textures + (y0 * plate_width + x1) * 3
-        at10, at11 = textures + (y1 * plate_width + x0) * 3, textures + (y1 * plate_width + x1) * 3
-        for channel in tl.static_range(3):
-            c00, c01 = tl.load(at00 + channel).to(tl.float64), tl.load(at01 + channel).to(tl.float64)
-            c10, c11 = tl.load(at10 + channel).to(tl.float64), tl.load(at11 + channel).to(tl.float64)
-            upper, lower = c00 * (1 - fx) + c01 * fx, c10 * (1 - fx) + c11 * fx
-            value = (upper * (1 - fy) + lower * fy + 0.5).to(tl.int32)
-            tl.store(color + channel, tl.where(seen, value, 0).to(tl.uint8), mask=alive)
-    else:
-        alpha += t * rows * columns
-        at0, at1, at2 = bottom * columns + left, top * columns + i1, j2 * columns + right
-        w0, w1, w2 = w0 * tl.load(alpha + at0), w1 * tl.load(alpha + at1), w2 * tl.load(alpha + at2)
-        seen = drawn & (w0 + w1 + w2 - ALPHA_LIMIT > 0)  # compared, the limit would be rounded to float32
-        for channel in tl.static_range(3):
-            value = w0 * tl.load(textures + at0 * 3 + channel)
-            value += w1 * tl.load(textures + at1 * 3 + channel)
-            value += w2 * tl.load(textures + at2 * 3 + channel)
-            value = (value + 1e-6).to(tl.int32)  # truncated; 1e-6 so that a whole number stays whole
-            tl.store(color + channel, tl.where(seen, value, 0).to(tl.uint8), mask=alive)
-    tl.store(mask + out + pixel, seen.to(tl.uint8), mask=alive)
-    tl.store(out_depth + out + pixel, tl.where(drawn, z, float("inf")).to(tl.float32), mask=alive)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edge antialiasing of the reference convention, as the release has it from nvdiffrast.
+
+Where two neighbouring pixels show different faces, the nearer face's edge that passes between their centres is looked
+for. If the mesh folds or ends at that edge, the pixel that the edge cuts takes a share of its neighbour's RGBA, up to
+half of it. After S. Laine et al., Modular Primitives for High-Performance Differentiable Rendering, 2020, section 3.
+
+A face is numbered here as twice its cell, row by row, plus 0 or 1; the closing quad is the cell after the last.
+"""
+
+import numpy as np
+
+from ex4d.camera import Array
+from ex4d.raster import NEAR_DEPTH
+
+SUBPIXELS = 16  # nvdiffrast, CudaRaster: steps per pixel
+REACH = 1 / 16  # nvdiffrast: how far past the two centres an edge may pass
+
+
+def snapped(pixels: Array, width: int, height: int) -> Array:
+    """Vertices on the sub-pixel grid on which the release's rasteriser decides what covers what.
+
+    The grid counts from the picture's middle. pixels, result: (x z, y z, z), unchanged before the near plane. [V, 3]
+    """
+    before = pixels[:, 2] >= NEAR_DEPTH
+    z, middle = pixels[before, 2:], np.array([width, height]) / 2
+    on_grid = pixels.copy()
+    on_grid[before, :2] = (np.floor((pixels[before, :2] / z - middle) * SUBPIXELS + 0.5) / SUBPIXELS + middle) * z
+    return on_grid
+
+
+def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array) -> Array:
+    """Blend the edges of a picture.
+
+    Args:
+        rgba: the picture. float [h, w, 4]
+        faces: the face that each pixel shows, -1 for none. int [h, w]
+        inverse_depth: 1 / z of it, 0 for none. float32 [h, w]
+        vertices: where the mesh's vertices lie on the picture, pixels. float64 [H', W', 2]
+    """
+    blended = rgba.copy()
+    height, width = faces.shape
+    for step_y, step_x in ((0, 1), (1, 0)):
+        y, x = np.nonzero(faces[: height - step_y, : width - step_x] != faces[step_y:, step_x:])
+        one, other = (y, x), (y + step_y, x + step_x)
+        first = inverse_depth[one] > inverse_depth[other]  # the nearer one; of equals the one to the right or below
+        side = np.where(first, 1.0, -1.0)
+        centre = np.stack([np.where(first, x, x + step_x), np.where(first, y, y + step_y)], axis=-1) + 0.5
+        place = _silhouette(np.where(first, faces[one], faces[other]), centre, side, vertices, step_y == 1)
+        passes = (place > -REACH) & (place < 1 + REACH)
+        share = np.where(passes, side * (0.5 - np.clip(place, 0, 1)), 0)
+        change = share[:, None] * (rgba[other] - rgba[one])
+        for taker, takes in ((one, share > 0), (other, share < 0)):
+            np.add.at(blended, (taker[0][takes], taker[1][takes]), change[takes])
+    return blended
+
+
+def _silhouette(faces: Array, centre: Array, side: Array, vertices: Array, down: bool) -> Array:
+    """How far from the centres towards their neighbours a silhouette of the face there passes, pixels; -inf: none.
+
+    Args:
+        faces, centre, side: a face each [P], the pixel's centre [P, 2], and whether the neighbour lies to the right or
+            below (1) or on the other side (-1). [P]
+    """
+    corners, wings = _corners_and_wings(faces, *vertices.shape[:2])
+    p = vertices[corners[..., 0], corners[..., 1]] - centre[:, None]
+    o = vertices[wings[..., 0], wings[..., 1]] - centre[:, None]
+    turned = _turn(p[:, 0], p[:, 1], p[:, 2]) < 0
+    places, may = np.full((len(faces), 3), -np.inf), np.zeros((len(faces), 3), np.bool_)
+    for k in range(3):
+        start, end = p[:, (k + 1) % 3], p[:, (k + 2) % 3]
+        folds = (_turn(o[:, k], start, end) < 0) == turned
+        if down:
+            start, end = start[:, ::-1], end[:, ::-1]
+        along, across = (end - start).T
+        meets = (start[:, 1] < 0) != (end[:, 1] < 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            places[:, k] = np.where(meets, side * (start[:, 0] - start[:, 1] * along / across), -np.inf)
+        may[:, k] = folds & (np.abs(across) >= np.abs(along))
+    last = (np.arange(len(faces)), places.argmax(axis=1))
+    return np.where(may[last], places[last], -np.inf)
+
+
+def _turn(a: Array, b: Array, c: Array) -> Array:
+    """Twice the area of the triangles, above 0 when they turn like x to y. [P, 2] each. Returns: [P]"""
+    to_b, to_c = b - a, c - a
+    return np.asarray(to_b[:, 0] * to_c[:, 1] - to_c[:, 0] * to_b[:, 1])
+
+
+def _corners_and_wings(faces: Array, rows: int, columns: int) -> tuple[Array, Array]:
+    """Row and column of each face's corners, and of the corners beyond the sides opposite to them. int [P, 3, 2]
+
+    Where the mesh ends at a side, the corner itself stands for the one beyond, so that the side is a silhouette.
+    """
+    j, i = np.divmod(faces // 2, columns - 1)
+    second, closing = faces % 2 == 1, j == rows - 1
+    top, bottom = np.where(closing, 0, j), np.where(closing, rows - 1, j + 1)
+    left, right = np.where(closing, columns - 1, i), np.where(closing, 0, i + 1)
+    a, b, c, e = ((row, column) for row in (top, bottom) for column in (left, right))
+    corners = [np.where(second, one, zero) for one, zero in zip((c, b, e), (c, a, b), strict=True)]
+    beyond = [
+        (
+            np.where(second, (top, right + 1), (top - 1, right)),
+            ~closing & np.where(second, right + 1 < columns, top > 0),
+        ),
+        (np.where(second, (bottom + 1, left), e), ~second | (~closing & (bottom + 1 < rows))),
+        (np.where(second, a, (bottom, left - 1)), second | (~closing & (left > 0))),
+    ]
+    wings = [np.where(there, wing, corner) for (wing, there), corner in zip(beyond, corners, strict=True)]
+    return np.stack(corners).transpose(2, 0, 1), np.stack(wings).transpose(2, 0, 1)

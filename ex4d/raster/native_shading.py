@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+"""The kernels that turn each pixel's nearest face into colour, mask and depth, in Triton."""
+
+import triton
+import triton.language as tl
+
+from ex4d.raster.native_kernels import EMPTY, NEAR, at, cell_sides, edges, matrix, point
+
+
+@triton.jit
+def _way_out(depth, columns, j, i, back, ray):
+    """Where a ray comes out of the source picture at a corner's depth: its z-depth there, row and column."""
+    d = tl.load(depth + j * columns + i).to(tl.float64)
+    z = (d - back[2][3]) / ray[2]
+    return z, tl.floor((z * ray[1] + back[1][3]) / d), tl.floor((z * ray[0] + back[0][3]) / d)
+
+
+@triton.jit
+def _nearest_pixel(found, visible, rows, columns, j, i, own, other, third, torn):
+    """Of a pixel found before (row, column, z) and that of corner (j, i), if the ray meets it: the nearer one.
+
+    own, other, third: the ways out at the depths of this and the two other corners.
+    """
+    row, column = tl.minimum(tl.maximum(j - 2, 0), rows - 5), tl.minimum(tl.maximum(i - 2, 0), columns - 5)
+    below = (columns - 1) * 2
+    around = visible + (j - 1) * below + (i - 1) * 2  # six faces touch the corner
+    shown = tl.load(around + 1, mask=torn, other=0) + tl.load(around + 2, mask=torn, other=0)
+    shown += tl.load(around + 3, mask=torn, other=0) + tl.load(around + below, mask=torn, other=0)
+    shown += tl.load(around + below + 1, mask=torn, other=0) + tl.load(around + below + 2, mask=torn, other=0)
+    straight = (other[1] == row) & (other[2] == column) & (third[1] == row) & (third[2] == column)
+    met = torn & (own[1] == row) & (own[2] == column) & ((shown > 0) | straight) & (own[0] >= NEAR)
+    nearer = met & (own[0] < found[2])
+    return tl.where(nearer, row, found[0]), tl.where(nearer, column, found[1]), tl.where(nearer, own[0], found[2])
+
+
+@triton.jit
+def shade(
+    depth,
+    visible,
+    alpha,
+    ray_x,
+    ray_y,
+    u,
+    v,
+    matrices,
+    ways_back,
+    source,
+    textures,
+    rows,
+    columns,
+    plate_width,
+    plate_height,
+    width,
+    height,
+    keys,
+    color,
+    mask,
+    rgba,
+    out_depth,
+    exact: tl.constexpr,
+    block: tl.constexpr,
+):
+    """Turn the nearest face of each pixel into colour, mask and depth.
+
+    alpha: uint8 [T, H', W'] (reference). ways_back: float64 [N, 3, 4], see `source_pixels` (exact). textures: uint8
+    [T, H, W, 3]. color: uint8 [N, h, w, 3]. mask: uint8 [N, h, w]. out_depth: float32 [N, h, w].
+    Grid: [blocks of pixels, N].
+    """
+    n = tl.program_id(1).to(tl.int64)
+    t = tl.load(source + n).to(tl.int64)
+    cells = (rows - 1) * (columns - 1)
+    depth += t * rows * columns
+    visible += t * cells * 2
+    textures += t * plate_width * plate_height * 3
+    out = n * width * height
+
+    pixel = tl.program_id(0) * block + tl.arange(0, block)
+    alive = pixel < width * height
+    key = tl.load(keys + out + pixel, mask=alive, other=EMPTY)
+    drawn = key != EMPTY
+    face = tl.where(drawn, key & 0xFFFFFFFF, 0).to(tl.int32)
+    cell, second = face // 2, face % 2 == 1
+    top, bottom, left, right = cell_sides(cell, rows, columns)
+    i1, j2 = tl.where(second, right, left), tl.where(second, bottom, top)
+    camera = matrix(matrices, n)
+    p0 = point(depth, ray_x, ray_y, camera, columns, bottom, left)
+    p1 = point(depth, ray_x, ray_y, camera, columns, top, i1)
+    p2 = point(depth, ray_x, ray_y, camera, columns, j2, right)
+    n0, n1, n2, volume = edges(p0, p1, p2)
+    y = pixel // width
+    px, py = pixel - y * width + 0.5, y + 0.5
+    w0, w1, w2 = tl.maximum(at(n0, px, py), 0.0), tl.maximum(at(n1, px, py), 0.0), tl.maximum(at(n2, px, py), 0.0)
+    scale = 1.0 / tl.where(drawn, w0 + w1 + w2, 1.0)
+    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
+    z = w0 * p0[2] + w1 * p1[2] + w2 * p2[2]
+
+    if exact:
+        color += (out + pixel) * 3
+        front = drawn & (volume > 0) & (cell < cells)
+        shows = tl.load(visible + face, mask=front, other=0) != 0
+        seen = front & shows
+        tx = w0 * tl.load(u + left) + w1 * tl.load(u + i1) + w2 * tl.load(u + right) - 0.5
+        ty = w0 * tl.load(v + bottom) + w1 * tl.load(v + top) + w2 * tl.load(v + j2) - 0.5
+        skirt = (top == 0) | (left == 0) | (bottom == rows - 1) | (right == columns - 1)
+        torn = front & ~shows & ~skirt
+        if tl.max(torn.to(tl.int32)) > 0:
+            back = matrix(ways_back, n)
+            ray = (
+                back[0][0] * px + back[0][1] * py + back[0][2],
+                back[1][0] * px + back[1][1] * py + back[1][2],
+                back[2][0] * px + back[2][1] * py + back[2][2],
+            )
+            out0 = _way_out(depth, columns, bottom, left, back, ray)
+            out1 = _way_out(depth, columns, top, i1, back, ray)
+            out2 = _way_out(depth, columns, j2, right, back, ray)
+            found = (tl.full([block], -1, tl.int32), tl.full([block], -1, tl.int32), px * 0.0 + float("inf"))
+            found = _nearest_pixel(found, visible, rows, columns, bottom, left, out0, out1, out2, torn)
+            found = _nearest_pixel(found, visible, rows, columns, top, i1, out1, out2, out0, torn)
+            found = _nearest_pixel(found, visible, rows, columns, j2, right, out2, out0, out1, torn)
+            met = torn & (found[0] >= 0)
+            seen = seen | met
+            ty, tx, z = tl.where(met, found[0], ty), tl.where(met, found[1], tx), tl.where(met, found[2], z)
+        tx = tl.minimum(tl.maximum(tx, 0.0), plate_width - 1.0)
+        ty = tl.minimum(tl.maximum(ty, 0.0), plate_height - 1.0)
+        x0, y0 = tx.to(tl.int32), ty.to(tl.int32)
+        x1, y1 = tl.minimum(x0 + 1, plate_width - 1), tl.minimum(y0 + 1, plate_height - 1)
+        fx, fy = tx - x0, ty - y0
+        at00, at01 = textures + (y0 * plate_width + x0) * 3, textures + (y0 * plate_width + x1) * 3
+        at10, at11 = textures + (y1 * plate_width + x0) * 3, textures + (y1 * plate_width + x1) * 3
+        for channel in tl.static_range(3):
+            c00, c01 = tl.load(at00 + channel).to(tl.float64), tl.load(at01 + channel).to(tl.float64)
+            c10, c11 = tl.load(at10 + channel).to(tl.float64), tl.load(at11 + channel).to(tl.float64)
+            upper, lower = c00 * (1 - fx) + c01 * fx, c10 * (1 - fx) + c11 * fx
+            value = (upper * (1 - fy) + lower * fy + 0.5).to(tl.int32)
+            tl.store(color + channel, tl.where(seen, value, 0).to(tl.uint8), mask=alive)
+        tl.store(mask + out + pixel, seen.to(tl.uint8), mask=alive)
+    else:
+        alpha += t * rows * columns
+        rgba += (out + pixel) * 4
+        at0, at1, at2 = bottom * columns + left, top * columns + i1, j2 * columns + right
+        w0, w1, w2 = w0 * tl.load(alpha + at0), w1 * tl.load(alpha + at1), w2 * tl.load(alpha + at2)
+        for channel in tl.static_range(3):
+            value = w0 * tl.load(textures + at0 * 3 + channel)
+            value += w1 * tl.load(textures + at1 * 3 + channel)
+            value += w2 * tl.load(textures + at2 * 3 + channel)
+            tl.store(rgba + channel, tl.where(drawn, value, 0.0).to(tl.float32), mask=alive)
+        tl.store(rgba + 3, tl.where(drawn, 255 * (w0 + w1 + w2), 0.0).to(tl.float32), mask=alive)
+    tl.store(out_depth + out + pixel, tl.where(drawn, z, float("inf")).to(tl.float32), mask=alive)
