@@ -43,9 +43,14 @@ def facts(layout, context, blocks):
         wrapped(box, context, text, icon)
 
 
+def is_under_way(step):
+    """Tell whether a step's own button started what is under way."""
+    return current.step is step and bool(current.activity)
+
+
 def button(layout, step, operator, icon):
     """Draw a step's button; while the step is under way its progress stands in that place, with a way to stop it."""
-    if current.step is not step or not current.activity:
+    if not is_under_way(step):
         layout.operator(operator, icon=icon)
         return
     row = layout.row(align=True)
@@ -153,13 +158,17 @@ class EX4D_PT_take(SidebarPanel, Panel):
     def draw_step(self, layout, context, state):
         layout.operator("ex4d.add_camera", icon="OUTLINER_OB_CAMERA")
         layout.prop(context.scene, "camera", text="Shoot With")
+        button(layout, Step.COVERAGE, "ex4d.check_coverage", "MOD_MASK")
+        outcome(layout, context, Step.COVERAGE)
+        if state.coverage_check and not is_under_way(Step.COVERAGE):
+            frames, *said = state.coverage_check.splitlines()
+            facts(layout, context, [(frames, "CAMERA_DATA"), *((line, "MOD_MASK") for line in said)])
         layout.prop(state, "take_name")
         layout.prop(state, "seed")
         button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
         layout.operator("ex4d.load_result", icon="SEQUENCE")
         outcome(layout, context, Step.TAKE)
-        is_under_way = current.step is Step.TAKE and current.activity  # what is said below would be of another take
-        if state.last_take and not is_under_way:
+        if state.last_take and not is_under_way(Step.TAKE):  # else what is said would be of another take
             where, *said = state.take_notice.splitlines()
             coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
             facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])

@@ -77,6 +77,9 @@ class EX4D_SceneState(PropertyGroup):
         default="HALF",
     )
 
+    coverage_check: StringProperty(
+        name="Coverage Check", description="Of the scene's camera: which frames, then what they ask for"
+    )
     take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")
     seed: IntProperty(name="Seed", description="The same seed paints the unseen part the same way", min=0)
     last_take: StringProperty(name="Last Take")

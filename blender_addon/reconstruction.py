@@ -74,6 +74,7 @@ def arrived(shot_id, folder, files):
     if scene is None:
         session.current.notice = f"The reconstruction lies in {folder}; its scene is not open any more."
         return
+    scene.ex4d.property_unset("coverage_check")  # it was of the mesh before
     show(scene, folder)
 
 

@@ -52,6 +52,7 @@ class Step(Enum):
 
     PLATE = auto()
     RECONSTRUCT = auto()
+    COVERAGE = auto()
     TAKE = auto()
 
 

@@ -62,6 +62,11 @@ def shot_folder(scene):
     return shots_folder() / state.shot_name
 
 
+def takes_folder(scene):
+    """Return the folder that holds the shot's takes."""
+    return shot_folder(scene) / "takes"
+
+
 def shot_file(scene, role):
     """Return the path of one of the shot's files."""
     path = shot_folder(scene) / role

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the scene's camera to a take job, and from its files to the sequencer."""
+"""From the scene to a take job, and from its files to the sequencer."""
 
 import re
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compat, path_sampling, sequencer, session, shots
+from . import compat, sequencer, session, shots
+from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
+from .shooting import CameraJob, shoot
 
-INPUT_ROLES = ("shot.json", "plate.mkv", "depth.npz")
 RESULT = "result.mkv"  # lossless, and every frame a key frame: exact colours and quick scrubbing
 
 
@@ -26,11 +27,11 @@ class TakeOnDisk:
 
 
 def take_folder(scene, name):
-    return shots.shot_folder(scene) / "takes" / name
+    return shots.takes_folder(scene) / name
 
 
 def render(context):
-    """Sample the scene's camera, write camera.npz in the background, then send the take.
+    """Send the scene's camera to be painted along.
 
     Raises:
         CameraPathError: the camera cannot be sent; nothing was changed.
@@ -41,32 +42,14 @@ def render(context):
     folder = take_folder(scene, name)
     if (folder / "take.json").exists():
         raise ShotDataError(f"Take {name} exists already. Choose another name.")
-    inputs = {role: shots.shot_file(scene, role) for role in INPUT_ROLES}
-    sampled = path_sampling.sample_camera_path(
-        context,
-        state.root,
-        range(scene.frame_start, scene.frame_end + 1),
-        state.plate_start,
-        state.plate_frames,
-        hide=[state.mesh],
-    )
-    session.call(
-        "Writing the camera",
-        path_sampling.write_camera_npz,
-        folder / "camera.npz",
-        sampled,
-        on_done=partial(_send, state.shot_id, name, state.seed, inputs),
-    )
-
-
-def _send(shot_id, name, seed, inputs, camera_path):
-    params = {"name": name, "engine": "auto", "raster": "auto", "seed": seed}
-    inputs = {**inputs, "camera.npz": camera_path}
-    on_done = partial(_arrived, shot_id, camera_path.parent)
-    session.start_job(name, "take", params, inputs, camera_path.parent, on_done)
+    params = {"name": name, "engine": "auto", "raster": "auto", "seed": state.seed}
+    shoot(context, CameraJob(name, "take", params, folder, partial(_arrived, state.shot_id, folder)))
 
 
 def _arrived(shot_id, folder, files):
+    scene = shots.scene_of(shot_id)
+    if scene is not None:
+        scene.ex4d.property_unset("coverage_check")  # the take tells its own
     load(shot_id, folder)
 
 
@@ -119,26 +102,6 @@ def said_by(record):
     """Return what take.json tells the artist, as sentences."""
     engine = record.get("engine")
     return [*([f"Painted by the {engine} engine."] if engine else []), *record.get("notices", ())]
-
-
-def coverage_of(record, frame_start):
-    """Return what take.json says about the part that the plate never saw, as sentences; empty if it does not.
-
-    Args:
-        record: take.json.
-        frame_start: scene frame of the take's first picture.
-    """
-    unseen = record.get("unseen", {})
-    mean, worst, worst_frame = (unseen.get(name) for name in ("mean", "worst", "worst_frame"))
-    verdict = record.get("verdict")
-    if verdict:
-        return verdict if worst_frame is None else f"{verdict} Most is missing on frame {frame_start + worst_frame}."
-    if mean is None:
-        return ""
-    text = f"The plate does not show {mean:.0%} of the picture"
-    if worst is not None and worst_frame is not None:
-        text += f", {worst:.0%} at worst (frame {frame_start + worst_frame})"
-    return f"{text}."
 
 
 def next_name(name):

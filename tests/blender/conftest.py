@@ -169,6 +169,19 @@ def write_reconstruction(folder, display, plate_frames):
     return {role: folder / role for role in ("shot.json", "plate.mkv", "depth.npz", "display.npz")}
 
 
+def write_coverage(folder):
+    """What the panel needs of a render job's files."""
+    record = {
+        "schema": 1,
+        "unseen": {"mean": 0.15, "worst": 0.3, "worst_frame": 1},
+        "parallax_deg": {"mean": 7.25},
+        "verdict": "Needs painting of 15% of the picture, 30% at worst.",
+    }
+    (folder / "take.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "color.mkv").write_bytes(b"any")
+    return {name: folder / name for name in ("take.json", "camera.npz", "color.mkv")}
+
+
 @pytest.fixture
 def fake(addon, shot_depth, plate_frames):
     """A connected client whose jobs write what real ones write, one event per poll."""
@@ -180,6 +193,8 @@ def fake(addon, shot_depth, plate_frames):
         if kind == "reconstruct":
             display = exact_display(shot_depth, params["focal_px"])
             return write_reconstruction(output_folder, display, plate_frames)
+        if kind == "render":
+            return write_coverage(output_folder)
         assert kind == "take"
         with np.load(inputs["camera.npz"], allow_pickle=False) as camera:
             count = len(camera["source_frame"])

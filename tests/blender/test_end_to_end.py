@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -102,8 +103,16 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     bpy.ops.ex4d.add_camera()
     scene.camera.location.x = 0.6
     scene.camera.keyframe_insert("location", frame=FRAMES)
+    bpy.ops.ex4d.check_coverage()
+    assert finish(addon) < 1.0, "the main thread must stay free"
+    checked = state.coverage_check
+    assert checked.startswith(f"Frames 1 to {FRAMES}\n")
+    assert re.search(rf"Most is missing on frame {FRAMES}\. Mean parallax: \d+\.\d degrees\.$", checked)
+    assert list((saved.parent / "ex4d" / "plate" / "takes").iterdir()) == []
+
     bpy.ops.ex4d.render_take()
     finish(addon)
+    assert state.take_coverage == checked.partition("\n")[2], "the check foretold the take"
     strips = {strip.name: strip for strip in addon.compat.sequencer_strips(scene)}
     assert set(strips) == {"plate plate", "take_01"}
     assert strips["take_01"].channel > strips["plate plate"].channel

@@ -87,6 +87,13 @@ def test_every_state_of_the_job_can_be_drawn(addon, drawn, fake, imported, scene
     assert "preview relief: no depth model" in said
     assert "Licence: Apache-2.0" in said
     assert "Scene set from the plate" not in said, "old news"
+    bpy.ops.ex4d.check_coverage()
+    while addon.session.drain():
+        said = drawn()
+        assert "ex4d.check_coverage" not in said, "its progress stands in its place"
+        assert "ex4d.render_take" in said
+    said = " ".join(drawn())
+    assert said.index("Frames 1 to 5") < said.index("Most is missing on frame 2") < said.index("ex4d.render_take")
     bpy.ops.ex4d.render_take()
     while addon.session.drain():
         assert "ex4d.render_take" not in drawn()

@@ -108,11 +108,6 @@ def test_the_worst_frame_is_named_as_the_timeline_counts(addon, scene, fake, tak
     assert "(frame 5)" in take.take_coverage
 
 
-def test_the_verdict_is_told_with_the_worst_frame(addon):
-    record = {"unseen": {"mean": 0.3, "worst": 0.5, "worst_frame": 2}, "verdict": "Needs painting of 30%."}
-    assert addon.takes.coverage_of(record, 1001) == "Needs painting of 30%. Most is missing on frame 1003."
-
-
 def test_each_fact_about_a_take_has_a_line_of_its_own(take):
     where, engine, notice, *_ = take.take_notice.splitlines()
     assert where.startswith("take_01 is on channel 2 of the sequencer.")
@@ -125,13 +120,8 @@ def test_where_no_sequencer_is_open_the_way_to_one_is_told(addon, scene, take):
     assert is_told == (bpy.app.version >= (5, 0, 0))
 
 
-@pytest.mark.parametrize(
-    ("record", "coverage"),
-    [({}, ""), ({"unseen": {}}, ""), ({"unseen": {"mean": 0.5}}, "The plate does not show 50% of the picture.")],
-)
-def test_a_take_that_tells_less_is_shown_with_what_it_tells(addon, record, coverage):
-    assert addon.takes.coverage_of(record, 1) == coverage
-    assert addon.takes.said_by(record) == []
+def test_a_take_that_tells_nothing_is_shown_with_nothing(addon):
+    assert addon.takes.said_by({}) == []
 
 
 def test_an_artists_own_edit_keeps_its_settings(addon, scene, reconstructed):
