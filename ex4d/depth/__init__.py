@@ -16,6 +16,7 @@ from ex4d.depth.clip import (
 from ex4d.depth.depthcrafter import DEPTHCRAFTER_OPTIONS, DepthCrafterDepth
 from ex4d.depth.file import FILE_OPTIONS, FileDepth
 from ex4d.depth.preview import PREVIEW_OPTIONS, PreviewDepth
+from ex4d.depth.tracked import TRACKED_OPTIONS, TrackedDepth
 from ex4d.depth.transformer_models import TRANSFORMERS_OPTIONS, TransformersDepth
 from ex4d.errors import DepthError
 
@@ -45,6 +46,7 @@ class SourceInfo:
 
 SOURCES: dict[str, SourceInfo] = {
     "file": SourceInfo(FileDepth.made_of, FILE_OPTIONS, needs_file=True),
+    "tracked": SourceInfo(lambda options: TrackedDepth.made_of(options, depth_source), TRACKED_OPTIONS),
     "depthcrafter": SourceInfo(DepthCrafterDepth.made_of, DEPTHCRAFTER_OPTIONS),
     "transformers": SourceInfo(TransformersDepth.made_of, TRANSFORMERS_OPTIONS),
     "preview": SourceInfo(PreviewDepth.made_of, PREVIEW_OPTIONS),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ex4d.depth.clip import DisparityClip, SourceOptions
 from ex4d.depth.device import need_packages, torch_device
 from ex4d.depth.known import number
+from ex4d.depth.sizes import SIDE_MULTIPLE, resized, work_size
 from ex4d.depth.weights import Weights, find_weights
 from ex4d.document import Json
 from ex4d.errors import DepthError
@@ -22,7 +22,6 @@ DEPTHCRAFTER_OPTIONS = ("steps", "side", "memory", "device", "weights", "svd")
 weights=FOLDER, svd=FOLDER: where the networks lie, when not in the usual places."""
 
 RELEASE_STEPS, RELEASE_SIDE, RELEASE_SEED = 5, 1024, 42  # recon.py
-SIDE_MULTIPLE = 64  # what the release feeds; the networks halve the picture six times
 
 UNET = Weights(
     repository="tencent/DepthCrafter",
@@ -124,24 +123,3 @@ class DepthCrafterDepth:
             parameters={**self.cache_key, "size": [work_width, work_height], "device": device.type},
             notices=tuple(notices),
         )
-
-
-def work_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Width and height at which the depth is drawn: multiples of 64, the longer one at most `longest`.
-
-    As the release rounds them, recon.py; halves go to the even multiple.
-    """
-    sides = [SIDE_MULTIPLE * round(side / SIDE_MULTIPLE) for side in (width, height)]
-    if max(sides) > longest:
-        scale = longest / max(width, height)
-        sides = [SIDE_MULTIPLE * round(side * scale / SIDE_MULTIPLE) for side in (width, height)]
-    return max(sides[0], SIDE_MULTIPLE), max(sides[1], SIDE_MULTIPLE)
-
-
-def resized(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Frames at another size. [T, H, W, 3] -> [T, height, width, 3]"""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    shrinks = width * height < frames.shape[1] * frames.shape[2]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(frame, (width, height), interpolation=method) for frame in frames]).astype(np.uint8)

@@ -10,9 +10,10 @@ import pytest
 
 from ex4d.depth import SourceOptions, depth_source
 from ex4d.depth.alignment import flicker, robust_line, steadied
-from ex4d.depth.depthcrafter import UNET, work_size
+from ex4d.depth.depthcrafter import UNET
 from ex4d.depth.device import need_packages
 from ex4d.depth.file_formats import read_depth_file
+from ex4d.depth.sizes import work_size
 from ex4d.depth.weights import find_weights
 from ex4d.errors import Cancelled, DepthError, MachineError
 from ex4d.video import Clip, read_video
@@ -40,6 +41,10 @@ def _no_weights_here(tmp_path, monkeypatch):
         ("transformers", {"batch": "0"}, "batch must be a whole number above zero"),
         ("transformers", {"model": "small"}, "OWNER/NAME"),
         ("transformers", {"raw": "perhaps"}, "raw must be yes or no"),
+        ("tracked", {"planes": "2"}, "planes must be a whole number from 8"),
+        ("tracked", {"near": "5", "far": "2"}, "0 < near < far"),
+        ("tracked", {"prior": "tracked"}, "own prior"),
+        ("tracked", {"prior": "guess"}, "no depth source 'guess'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(name, values, message):
