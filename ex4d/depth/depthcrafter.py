@@ -101,12 +101,13 @@ class DepthCrafterDepth:
         need_packages(self.label, "torch", "diffusers", "transformers", "accelerate")
         unet, svd = find_weights(UNET, self.unet), find_weights(SVD, self.svd)
         from ex4d.depth import depthcrafter_sampler as sampler
+        from ex4d.depth.depthcrafter_memory import plan_memory
 
         count, height, width = clip.frames.shape[:3]
         work_width, work_height = work_size(width, height, self.side)
         frames = resized(clip.frames, work_width, work_height)
         device = torch_device(self.device)
-        plan = sampler.plan_memory(device, count, work_height, work_width, self.memory)
+        plan = plan_memory(device, count, work_height, work_width, self.memory)
         parts = sampler.load_parts(unet, svd, device, plan.resident)
         options = sampler.SamplerOptions(steps=self.steps, seed=RELEASE_SEED)
         small = sampler.draw_disparity(parts, frames, options, progress)

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from transformers import CLIPVisionModelWithProjection
 
 from ex4d.depth.video_layers import use_fast_layers
-from ex4d.errors import MachineError
 from ex4d.progress import ProgressCallback, track
 
 # The values below are those which the EX-4D release gives to DepthCrafter, or DepthCrafter's own defaults.
@@ -32,8 +31,6 @@ KARRAS_RHO = 7.0
 CLIP_SIDE = 224
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CHUNK = 8  # frames that the VAE decodes together; another number changes the result, its layers look along time
-UNET_GIB, VAE_GIB, WEIGHTS_GIB = 2.9, 0.4, 4.5
-UNET_BYTES_PER_PIXEL, DECODER_BYTES_PER_PIXEL = 160, 1550  # of a frame, what is live while they compute
 ENCODE_PIXELS = 1 << 20  # that the VAE encodes together; its encoder looks at each frame alone
 
 
@@ -58,47 +55,6 @@ class Parts:
     sigma_min: float
     device: torch.device
     dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Where the networks stay while they do not compute."""
-
-    resident: bool  # on the device (fast), or in main memory (small)
-    notices: tuple[str, ...] = ()
-
-
-def plan_memory(device: torch.device, count: int, height: int, width: int, wish: str = "auto") -> MemoryPlan:
-    """Decide before anything is loaded whether a clip fits, and how.
-
-    Args:
-        device: where the networks compute.
-        count, height, width: of the frames that they will see.
-        wish: "fast", "low", or "auto" for the fastest that fits.
-
-    Raises:
-        MachineError: the clip does not fit in either way.
-    """
-    if device.type != "cuda":
-        return MemoryPlan(resident=True)
-    free = torch.cuda.mem_get_info(device)[0] / 2**30
-    pixels = height * width
-    # GiB. On an H200 this sum is right within 0.5 at 49 x 512 x 512 and 49 x 576 x 1024: benchmarks/depth_gpu.py
-    clip = 12 * count * pixels / 2**30
-    drawing = min(count, 110) * pixels * UNET_BYTES_PER_PIXEL / 2**30
-    decoding = min(count, CHUNK) * pixels * DECODER_BYTES_PER_PIXEL / 2**30
-    fast = WEIGHTS_GIB + clip + max(drawing, decoding)
-    low = clip + max(UNET_GIB + drawing, VAE_GIB + decoding)
-    if wish != "low" and fast < free:
-        return MemoryPlan(resident=True)
-    if wish != "fast" and low < free:
-        notice = f"DepthCrafter's networks take turns on the GPU: {free:.1f} GiB are free, {fast:.1f} would be faster."
-        return MemoryPlan(resident=False, notices=(notice,) if wish == "auto" else ())
-    needed = fast if wish == "fast" else low
-    raise MachineError(
-        f"DepthCrafter needs about {needed:.1f} GiB of GPU memory for {count} frames of {width} x {height}, "
-        f"{free:.1f} GiB are free. Use memory=low, a smaller side (side=640), or fewer frames."
-    )
 
 
 def load_parts(unet: Path, svd: Path, device: torch.device, resident: bool) -> Parts:

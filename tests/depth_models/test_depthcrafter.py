@@ -10,6 +10,7 @@ import torch
 from tiny_networks import SCHEDULER, networks, save
 
 from ex4d.depth import SourceOptions, depth_source, video_layers
+from ex4d.depth.depthcrafter_memory import plan_memory
 from ex4d.depth.depthcrafter_sampler import (
     Parts,
     SamplerOptions,
@@ -19,7 +20,6 @@ from ex4d.depth.depthcrafter_sampler import (
     draw_disparity,
     karras_sigmas,
     per_frame_context,
-    plan_memory,
 )
 from ex4d.depth.video_layers import use_fast_layers
 from ex4d.errors import Cancelled, MachineError
