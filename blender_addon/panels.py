@@ -5,7 +5,7 @@ import blf
 import bpy
 from bpy.types import Panel
 
-from . import display_mesh
+from . import display_mesh, reconstruction
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -125,6 +125,8 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         if state.depth_source == "file":
             layout.prop(state, "depth_file", text="File")
             layout.prop(state, "depth_kind")
+        if reconstruction.asks_for_licence(state):
+            layout.prop(state, "accept_licence")
         button(layout, Step.RECONSTRUCT, "ex4d.reconstruct", "MESH_GRID")
         outcome(layout, context, Step.RECONSTRUCT)
         if state.is_reconstructed:

@@ -18,7 +18,24 @@ DEPTH_ITEMS = [
     ("auto", "Best Available", "The best depth source the server has; the panel says which one it was"),
     ("preview", "Preview Relief", "A smooth relief without any depth model: learn the workflow, design cameras"),
     ("file", "Depth File", "Depth rendered or estimated elsewhere: EXR, 16-bit PNG, 16-bit movie or numpy arrays"),
+    (
+        "transformers",
+        "Depth Anything V2 Small",
+        (
+            "A model looks at each frame by itself, then the flicker is taken out. Needs on the server's machine the "
+            "packages of ex4d[depth] and 0.1 GB of weights; a GPU makes it quick. Its licence allows paid work"
+        ),
+    ),
+    (
+        "depthcrafter",
+        "DepthCrafter (Research Only)",
+        (
+            "A video model, steady over time, as in the EX-4D release. Needs on the server's machine the packages of "
+            "ex4d[depth], 4.6 GB of weights and in practice a GPU. Its licence forbids paid work"
+        ),
+    ),
 ]
+RESEARCH_ONLY = {"depthcrafter"}
 DEPTH_KIND_ITEMS = [
     ("z", "Z Depth", "Distance along the camera's view axis"),
     ("ray", "Ray Length", "Distance from the camera along each ray"),
@@ -30,6 +47,11 @@ STRIDE_ITEMS = [
     ("HALF", "Half", "Every second row and column: for playback"),
     ("QUARTER", "Quarter", "Every fourth row and column: for large plates"),
 ]
+
+
+def _ask_again(state, context):
+    """A licence was accepted for the depth source chosen before."""
+    state.property_unset("accept_licence")
 
 
 class EX4D_SceneState(PropertyGroup):
@@ -48,7 +70,13 @@ class EX4D_SceneState(PropertyGroup):
     plate_frames: IntProperty(name="Plate Length")
     plate_notice: StringProperty(name="Plate Notice", description="What the import set, a line for each fact")
 
-    depth_source: EnumProperty(name="Depth", description="Where the plate's depth comes from", items=DEPTH_ITEMS)
+    depth_source: EnumProperty(
+        name="Depth", description="Where the plate's depth comes from", items=DEPTH_ITEMS, update=_ask_again
+    )
+    accept_licence: BoolProperty(
+        name="Accept Licence",
+        description="Accept the depth model's licence; research-only models may not be used for paid work",
+    )
     depth_file: StringProperty(
         name="Depth File",
         description=(

@@ -13,10 +13,12 @@ from .depth_files import depth_inputs
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
-from .properties import DEPTH_KIND_ITEMS
+from .properties import DEPTH_KIND_ITEMS, RESEARCH_ONLY
 
 # Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.
 SAME_LENS = 1e-5
+
+LICENCE_REFUSED = "licence"  # the code of ex4d's LicenceError
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def job_of(scene):
         raise ShotDataError(f"The plate {plate} is gone. Put it back or import it again.")
     params = {
         "depth": state.depth_source,
+        "accept_licence": state.accept_licence,
         "convention": "exact",
         "focal_px": source_focal_px(state),
         "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
@@ -53,6 +56,12 @@ def job_of(scene):
         inputs |= depth_inputs(depth, state.plate_frames)
         params["depth_kind"] = state.depth_kind
     return params, inputs
+
+
+def asks_for_licence(state):
+    """Tell whether the artist has to see the licence's tick: it may be needed, was missing, or is set."""
+    was_missing = session.current.step is session.Step.RECONSTRUCT and session.current.failed_code == LICENCE_REFUSED
+    return state.depth_source in RESEARCH_ONLY or was_missing or state.accept_licence
 
 
 def source_focal_px(state):

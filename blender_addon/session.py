@@ -107,11 +107,12 @@ class Session:
         self.work: SlowWork | None = None
         self.calls: dict[str, PendingCall] = {}
         self.error = ""
+        self.failed_code = ""  # of the job that the error is about
         self.notice = ""
 
     def begin(self, step: Step):
         """A button was pressed: what the one before it had to say is history."""
-        self.step, self.error, self.notice = step, "", ""
+        self.step, self.error, self.failed_code, self.notice = step, "", "", ""
 
     @property
     def is_link_error(self) -> bool:
@@ -267,6 +268,7 @@ def _handle(event):
             job.on_done(files)
         case JobFailed():
             current.job = None
+            current.failed_code = event.code
             current.error = f"{event.title.rstrip('.')}. {event.hint}"
         case JobCancelled():
             title, current.job = current.job.title, None

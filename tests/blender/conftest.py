@@ -17,6 +17,7 @@ PROFILE = Path(tempfile.mkdtemp(prefix="ex4d-blender-profile-"))
 os.environ["BLENDER_USER_RESOURCES"] = str(PROFILE)  # before bpy is imported: keeps the user's own Blender out of it
 os.environ["EX4D_HOME"] = str(PROFILE / "ex4d")
 os.environ["EX4D_CACHE"] = str(PROFILE / "cache")
+os.environ["EX4D_MODELS"] = os.environ["HF_HOME"] = str(PROFILE / "models")  # a machine without weights
 
 import bpy  # noqa: E402
 from movies import write_avi  # noqa: E402

@@ -165,6 +165,30 @@ def test_a_depth_file_that_does_not_fit_fails_with_the_reason_and_loses_nothing(
     assert bpy.ops.ex4d.reconstruct.poll()
 
 
+def test_a_research_only_model_starts_once_its_licence_is_accepted(connected, saved, scene, real_plate):
+    current, state = connected.session.current, scene.ex4d
+    bpy.ops.ex4d.import_plate(filepath=str(real_plate[0]))
+    state.depth_source = "depthcrafter"
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    assert current.failed_code == connected.reconstruction.LICENCE_REFUSED
+    assert "may not be used for paid work" in current.error
+    state.accept_licence = True
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    assert current.failed_code == "machine", "here it has no weights"
+    assert "DepthCrafter" in current.error
+
+
+def test_a_model_that_the_machine_lacks_says_what_to_install(connected, saved, scene, real_plate):
+    bpy.ops.ex4d.import_plate(filepath=str(real_plate[0]))
+    scene.ex4d.depth_source = "transformers"
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    assert connected.session.current.failed_code == "machine"
+    assert "Depth Anything V2 Small" in connected.session.current.error
+
+
 def test_a_real_job_can_be_cancelled(connected, saved, scene, real_plate):
     bpy.ops.ex4d.import_plate(filepath=str(real_plate[0]))
     scene.ex4d.depth_source = "preview"

@@ -29,6 +29,7 @@ class Layout:
     def prop(self, data, name, text="", icon="NONE"):
         assert name in data.bl_rna.properties or data.path_resolve(name) is not None
         assert icon in ICONS
+        self.drawn.append(text or name)
 
     def operator(self, idname, text="", icon="NONE"):
         module, name = idname.split(".")
@@ -160,6 +161,13 @@ def test_undoing_the_import_takes_its_notice_along(drawn, imported):
     assert "Scene set from the plate" in " ".join(drawn())
     imported.shot_id = ""  # as undo does with all of the scene's properties
     assert "Scene set from the plate" not in " ".join(drawn())
+
+
+def test_the_licences_tick_is_drawn_under_the_depth_source_when_it_is_needed(drawn, imported):
+    assert "accept_licence" not in drawn()
+    imported.depth_source = "depthcrafter"
+    said = drawn()
+    assert said.index("depth_source") < said.index("accept_licence") < said.index("ex4d.reconstruct")
 
 
 def test_long_texts_are_broken_between_words(addon):

@@ -28,6 +28,7 @@ def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, impo
     assert kind == "reconstruct"
     assert params == {
         "depth": "auto",
+        "accept_licence": False,
         "convention": "exact",
         "focal_px": pytest.approx(35 / 24 * 12),
         "plate_path": str(plate_path.resolve()),
