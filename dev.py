@@ -134,18 +134,16 @@ def python_for(version: tuple[int, int]) -> str | None:
     """Path of an interpreter of that version, or None."""
     if sys.version_info[:2] == version:
         return sys.executable
-    name = "python{}.{}".format(*version)
-    candidates = [shutil.which(name)]
-    candidates += sorted(str(p) for p in Path.home().glob(f".pyenv/versions/{version[0]}.{version[1]}.*/bin/{name}"))
-    launcher = shutil.which("py")
-    if os.name == "nt" and launcher:
-        found = subprocess.run(
-            [launcher, "-{}.{}".format(*version), "-c", "import sys; print(sys.executable)"],
-            capture_output=True,
-            text=True,
-        )
-        candidates.append(found.stdout.strip())
-    return next((path for path in candidates if path), None)
+    number = "{}.{}".format(*version)
+    launcher = shutil.which("py") if os.name == "nt" else None
+    candidates = [[launcher, f"-{number}"]] if launcher else []
+    candidates += [[path] for path in (shutil.which(f"python{number}"),) if path]
+    candidates += [[str(path)] for path in sorted(Path.home().glob(f".pyenv/versions/{number}.*/bin/python{number}"))]
+    for command in candidates:  # a name on the PATH may be a stand-in for an interpreter that is not there
+        found = subprocess.run([*command, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+        if found.returncode == 0:
+            return found.stdout.strip()
+    return None
 
 
 def blender_venv(release: str | None = None) -> Path:
