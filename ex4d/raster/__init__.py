@@ -14,8 +14,9 @@ output is that pixel's colour, unfiltered, and the depth there. Of several the n
 depth edge while a camera turns or zooms, silhouettes keep their half pixel, and what a tear uncovers stays unseen.
 A lone corner, around which no face shows the plate, counts only where the ray comes out inside its pixel at the
 depths of all three corners, that is without parallax: noise in the depth must not sparkle in what a tear uncovers.
-reference: the release's RGBA per vertex, interpolated; in the mask where alpha is above 125 of 255; colour truncated;
-nothing beyond FAR_DEPTH.
+reference: the release's RGBA per vertex, interpolated; nothing beyond FAR_DEPTH. What covers what is decided with the
+vertices on the sub-pixel grid of the release's rasteriser, and edges are antialiased as it does (antialias.py); in the
+mask where alpha is then above 125 of 255; colour truncated.
 """
 
 from dataclasses import dataclass

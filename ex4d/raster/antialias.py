@@ -11,7 +11,8 @@ A face is numbered here as twice its cell, row by row, plus 0 or 1; the closing 
 import numpy as np
 
 from ex4d.camera import Array
-from ex4d.raster import NEAR_DEPTH
+from ex4d.mesh import DWMesh
+from ex4d.raster import ALPHA_THRESHOLD, NEAR_DEPTH
 
 SUBPIXELS = 16  # nvdiffrast, CudaRaster: steps per pixel
 REACH = 1 / 16  # nvdiffrast: how far past the two centres an edge may pass
@@ -33,15 +34,19 @@ def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array
     """Blend the edges of a picture.
 
     Args:
-        rgba: the picture. float [h, w, 4]
+        rgba: the picture, 0 to 255. float [h, w, 4]
         faces: the face that each pixel shows, -1 for none. int [h, w]
         inverse_depth: 1 / z of it, 0 for none. float32 [h, w]
         vertices: where the mesh's vertices lie on the picture, pixels. float64 [H', W', 2]
     """
     blended = rgba.copy()
     height, width = faces.shape
+    outline = _outline(vertices)
+    drawn_outline = (faces >= 0) & outline[np.maximum(faces, 0)]
     for step_y, step_x in ((0, 1), (1, 0)):
-        y, x = np.nonzero(faces[: height - step_y, : width - step_x] != faces[step_y:, step_x:])
+        here, there = np.s_[: height - step_y, : width - step_x], np.s_[step_y:, step_x:]
+        nearer = np.where(inverse_depth[here] > inverse_depth[there], drawn_outline[here], drawn_outline[there])
+        y, x = np.nonzero((faces[here] != faces[there]) & nearer)
         one, other = (y, x), (y + step_y, x + step_x)
         first = inverse_depth[one] > inverse_depth[other]  # the nearer one; of equals the one to the right or below
         side = np.where(first, 1.0, -1.0)
@@ -53,6 +58,22 @@ def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array
         for taker, takes in ((one, share > 0), (other, share < 0)):
             np.add.at(blended, (taker[0][takes], taker[1][takes]), change[takes])
     return blended
+
+
+def finished(rgba: Array) -> tuple[Array, Array]:
+    """Colour uint8 [h, w, 3] and mask bool [h, w] of a blended picture, as the release cuts and truncates it."""
+    mask = rgba[..., 3] > 255 * ALPHA_THRESHOLD
+    # 1e-3, well above float32's rounding, so that a whole number stays whole.
+    return np.where(mask[..., None], rgba[..., :3] + 1e-3, 0).astype(np.uint8), mask
+
+
+def vertices_on_picture(mesh: DWMesh, matrix: Array) -> Array:
+    """Pixels of the vertices, meaningless before the near plane. matrix: point to (x z, y z, z), [3, 4]. [H', W', 2]"""
+    ray_x, ray_y = mesh.rays
+    z = mesh.depth.astype(np.float64)
+    x, y, w = (z * (row[0] * ray_x + (row[1] * ray_y + row[2])[:, None]) + row[3] for row in matrix)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack([x / w, y / w], axis=-1)
 
 
 def _silhouette(faces: Array, centre: Array, side: Array, vertices: Array, down: bool) -> Array:
@@ -81,10 +102,24 @@ def _silhouette(faces: Array, centre: Array, side: Array, vertices: Array, down:
     return np.where(may[last], places[last], -np.inf)
 
 
+def _outline(vertices: Array) -> Array:
+    """The faces with a silhouette: at one of their sides the mesh ends or turns its other face to the camera. bool [F]
+
+    That is few of a picture's faces; the others need no closer look.
+    """
+    a, b, c, e = vertices[:-1, :-1], vertices[:-1, 1:], vertices[1:, :-1], vertices[1:, 1:]
+    first, second = _turn(c, a, b) < 0, _turn(c, b, e) < 0
+    outline = np.ones((*first.shape, 2), np.bool_)
+    fold = first != second
+    outline[1:, 1:, 0] = fold[1:, 1:] | (first[1:, 1:] != second[:-1, 1:]) | (first[1:, 1:] != second[1:, :-1])
+    outline[:-1, :-1, 1] = fold[:-1, :-1] | (second[:-1, :-1] != first[1:, :-1]) | (second[:-1, :-1] != first[:-1, 1:])
+    return np.concatenate([outline.ravel(), [True, True]])
+
+
 def _turn(a: Array, b: Array, c: Array) -> Array:
-    """Twice the area of the triangles, above 0 when they turn like x to y. [P, 2] each. Returns: [P]"""
+    """Twice the area of the triangles, above 0 when they turn like x to y. [..., 2] each. Returns: [...]"""
     to_b, to_c = b - a, c - a
-    return np.asarray(to_b[:, 0] * to_c[:, 1] - to_c[:, 0] * to_b[:, 1])
+    return np.asarray(to_b[..., 0] * to_c[..., 1] - to_c[..., 0] * to_b[..., 1])
 
 
 def _corners_and_wings(faces: Array, rows: int, columns: int) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ import numpy as np
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
 from ex4d.raster import Render, check_render_input, source_pixels
+from ex4d.raster.antialias import SUBPIXELS, antialiased, finished, vertices_on_picture
 from ex4d.raster.cpu_kernels import SEGMENT, Canvas, Grid, draw_band, project, shade_band
 
 MAX_THREADS = 8
@@ -60,19 +61,25 @@ class CpuRasteriser:
             nearest = self._buffer("nearest", (height, width), np.float32)
             faces = self._buffer("faces", (height, width), np.int32)
 
+            exact = mesh.convention == "exact"
+            rgba = self._buffer("rgba", (0, 0, 4) if exact else (height, width, 4), np.float32)
             grid = Grid(*mesh.rays, depth, matrix, screen)
 
             def place(begin: int, end: int) -> None:
-                project(grid, begin, end, spans)
+                project(grid, begin, end, spans, 0 if exact else SUBPIXELS, width / 2, height / 2)
 
             def draw(begin: int, end: int) -> None:
-                canvas = Canvas(mesh.convention == "exact", begin, end, nearest, faces)
+                canvas = Canvas(exact, begin, end, nearest, faces)
                 draw_band(grid, spans, visible, canvas)
                 plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
-                shade_band(grid, visible, to_source, canvas, *plate, size[0], size[1], color, mask, out_depth)
+                shade_band(grid, visible, to_source, canvas, *plate, size[0], size[1], color, mask, rgba, out_depth)
 
             self._in_bands(place, rows)
             self._in_bands(draw, height)
+            if not exact:
+                row, column = faces >> 16, (faces >> 1) & 0x7FFF
+                numbers = np.where(faces < 0, -1, 2 * (row * (columns - 1) + column) + (faces & 1))
+                color, mask = finished(antialiased(rgba, numbers, nearest, vertices_on_picture(mesh, matrix)))
         return Render(color, mask, out_depth)
 
     def _in_bands(self, work: Callable[[int, int], None], length: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.compiled import compiled
-from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX
+from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX
 
 SEGMENT = 32  # cells of one grid row that are skipped together
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
@@ -30,7 +30,7 @@ class Grid(NamedTuple):
     ray_y: Array  # float64 [H'], y / z of each row
     depth: Array  # float32 [H', W'], in the source camera's frame
     matrix: Array  # float64 [3, 4], from a point of the source camera's frame to (x z, y z, z), x and y in pixels
-    screen: Array  # float32 [H', W', 3], each vertex as a `Corner`
+    screen: Array  # float32 [H', W', 3], each vertex as a `Corner`; reference: on a grid of sub-pixels
 
 
 class Canvas(NamedTuple):
@@ -44,8 +44,10 @@ class Canvas(NamedTuple):
 
 
 @compiled
-def project(grid: Grid, begin: int, end: int, spans: Array) -> None:
+def project(grid: Grid, begin: int, end: int, spans: Array, subpixels: int, middle_x: float, middle_y: float) -> None:
     """Fill rows begin..end of the grid's screen and of spans.
+
+    subpixels: steps per pixel of the grid that vertices move to, counted from the picture's middle; 0 for none.
 
     spans [H, S, 2]: lowest and highest y of each segment's vertices; infinite when one lies before the near plane.
     """
@@ -59,8 +61,12 @@ def project(grid: Grid, begin: int, end: int, spans: Array) -> None:
             d = np.float64(depth[j, i])
             z = d * (z0 + z1 * ray_x[i]) + matrix[2, 3]
             inverse_z = 1.0 / z if z >= NEAR_DEPTH else 0.0
-            screen[j, i, 0] = (d * (x0 + x1 * ray_x[i]) + matrix[0, 3]) * inverse_z
-            screen[j, i, 1] = (d * (y0 + y1 * ray_x[i]) + matrix[1, 3]) * inverse_z
+            x = (d * (x0 + x1 * ray_x[i]) + matrix[0, 3]) * inverse_z
+            y = (d * (y0 + y1 * ray_x[i]) + matrix[1, 3]) * inverse_z
+            if subpixels > 0:
+                x = np.floor((x - middle_x) * subpixels + 0.5) / subpixels + middle_x
+                y = np.floor((y - middle_y) * subpixels + 0.5) / subpixels + middle_y
+            screen[j, i, 0], screen[j, i, 1] = x, y
             screen[j, i, 2] = inverse_z
         for s in range(spans.shape[1]):
             low, high = np.float32(np.inf), np.float32(-np.inf)
@@ -428,9 +434,13 @@ def shade_band(
     plate_width: int,
     color: Array,
     mask: Array,
+    rgba: Array,
     out_depth: Array,
 ) -> None:
-    """Turn the nearest face of each of the canvas' pixels into colour, mask and depth."""
+    """Turn the nearest face of each of the canvas' pixels into colour, mask and depth.
+
+    rgba: float32 [h, w, 4], 0 to 255, filled instead of color and mask in the reference convention.
+    """
     screen, faces, exact = grid.screen, canvas.faces, canvas.exact
     rows, columns = grid.depth.shape
     for y in range(canvas.begin, canvas.end):
@@ -438,14 +448,17 @@ def shade_band(
         for x in range(faces.shape[1]):
             px = x + 0.5
             face = faces[y, x]
-            color[y, x, 0], color[y, x, 1], color[y, x, 2] = 0, 0, 0
-            mask[y, x] = False
+            if exact:
+                color[y, x, 0], color[y, x, 1], color[y, x, 2] = 0, 0, 0
+                mask[y, x] = False
+            else:
+                rgba[y, x, 0], rgba[y, x, 1], rgba[y, x, 2], rgba[y, x, 3] = 0, 0, 0, 0
             out_depth[y, x] = np.inf
             if face < 0:
                 continue
             j0, i0, j1, i1, j2, i2 = _corners(face, rows, columns)
             one, two, three = _vertex(screen, j0, i0), _vertex(screen, j1, i1), _vertex(screen, j2, i2)
-            if one[2] > 0 and two[2] > 0 and three[2] > 0:
+            if exact and one[2] > 0 and two[2] > 0 and three[2] > 0:
                 w0, w1, w2, z, area = _weights(one, two, three, px, py)
             else:
                 w0, w1, w2, z, area = _weights_across_near(
@@ -490,10 +503,8 @@ def shade_band(
                 mask[y, x] = True
             else:
                 w0, w1, w2 = w0 * vertex_alpha[j0, i0], w1 * vertex_alpha[j1, i1], w2 * vertex_alpha[j2, i2]
-                if w0 + w1 + w2 <= ALPHA_THRESHOLD:
-                    continue
                 at0, at1, at2 = 3 * (j0 * columns + i0), 3 * (j1 * columns + i1), 3 * (j2 * columns + i2)
                 for channel in range(3):
                     value = w0 * texels[at0 + channel] + w1 * texels[at1 + channel] + w2 * texels[at2 + channel]
-                    color[y, x, channel] = np.uint8(value + 1e-6)  # truncated; 1e-6 so that a whole number stays whole
-                mask[y, x] = True
+                    rgba[y, x, channel] = value
+                rgba[y, x, 3] = 255 * (w0 + w1 + w2)

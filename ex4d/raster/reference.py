@@ -5,7 +5,8 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import ALPHA_THRESHOLD, FAR_DEPTH, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
+from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
+from ex4d.raster.antialias import antialiased, finished, snapped, vertices_on_picture
 
 ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
 
@@ -25,20 +26,22 @@ class ReferenceRasteriser:
         points = (rays * mesh.depth[..., None]).reshape(-1, 3)
         # (x z, y z, z) of every vertex: pixels times depth, finite on both sides of the camera plane. [V, 3]
         pixels = (points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]) @ intrinsics.T
+        placed = pixels if exact else snapped(pixels, width, height)  # decides what covers what
         faces = mesh.faces
         closing = [False, False]
         shows = np.concatenate([mesh.visible[..., 0].ravel(), mesh.visible[..., 1].ravel(), closing])
         front = np.linalg.det(pixels[faces]) > 0
         plate = shows & front & exact
 
-        inverse_depth, winner = np.zeros((height, width)), np.full((height, width), -1)
-        for face in _candidates(pixels[faces], width, height):
+        inverse_depth, winner = np.zeros((height, width), np.float32), np.full((height, width), -1)
+        candidates = _candidates(placed[faces], width, height)
+        for face in candidates[np.argsort(_numbered(candidates, mesh.depth.shape))]:  # of equally near ones the first
             slack = SLACK_PX if plate[face] else ROUNDING_PX
             push_back = SLACK_PX if exact and not plate[face] else 0.0
-            for triangle in _clip_near(pixels[faces[face]]):
+            for triangle in _clip_near(placed[faces[face]]):
                 _draw(triangle, face, slack, push_back, 0.0 if exact else 1 / FAR_DEPTH, inverse_depth, winner)
 
-        rows, columns = np.nonzero(winner >= 0)
+        drawn_rows, drawn_columns = rows, columns = np.nonzero(winner >= 0)
         drawn = winner[rows, columns]
         samples = np.stack([columns + 0.5, rows + 0.5], axis=-1)
         weights, z = _weights(pixels[faces[drawn]], samples)
@@ -53,16 +56,30 @@ class ReferenceRasteriser:
                 for pixel, corner_z in _pixels_on_ray(mesh, faces[drawn[n]], to_source, samples[n]):
                     if not seen[n] or corner_z < z[n]:
                         seen[n], z[n], values[n] = True, corner_z, texture[pixel]
+            rows, columns, values = rows[seen], columns[seen], values[seen]
         else:
             weights = weights * mesh.vertex_alpha.ravel()[faces[drawn]]
-            seen = weights.sum(axis=1) > ALPHA_THRESHOLD
-            values = (weights[..., None] * texture.reshape(-1, 3)[faces[drawn]]).sum(axis=1) + 1e-6
+            rgba = np.zeros((height, width, 4))
+            rgba[rows, columns, :3] = (weights[..., None] * texture.reshape(-1, 3)[faces[drawn]]).sum(axis=1)
+            rgba[rows, columns, 3] = 255 * weights.sum(axis=1)
+            vertices = vertices_on_picture(mesh, intrinsics @ world_to_camera[:3])
+            blended = antialiased(rgba, _numbered(winner, mesh.depth.shape), inverse_depth, vertices)
+            color, mask = finished(blended)
+            rows, columns = np.nonzero(mask)
+            values = color[mask]
         color, mask = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.bool_)
         depth = np.full((height, width), np.inf, np.float32)
-        color[rows[seen], columns[seen]] = values[seen].astype(np.uint8)
-        mask[rows, columns] = seen
-        depth[rows, columns] = z
+        depth[drawn_rows, drawn_columns] = z
+        color[rows, columns] = values.astype(np.uint8)
+        mask[rows, columns] = True
         return Render(color, mask, depth)
+
+
+def _numbered(winner: Array, shape: tuple[int, ...]) -> Array:
+    """From places in `DWMesh.faces` to the numbers of `antialiased`: twice the cell, plus 0 or 1. int [...]"""
+    cells = (shape[0] - 1) * (shape[1] - 1)
+    number = np.where(winner < cells, 2 * winner, 2 * (winner - cells) + 1)
+    return np.where(winner < 2 * cells, np.where(winner < 0, -1, number), winner)
 
 
 def _torn(mesh: DWMesh) -> Array:
@@ -152,6 +169,7 @@ def _draw(
         slope = np.abs(q @ side).sum() / abs(area)
         candidate = np.maximum(q.min(), candidate - push_back * slope) * (1 - 1e-6)
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    candidate = candidate.astype(np.float32)
     nearer = covered & (candidate > inverse_depth[window]) & (candidate >= far_limit)
     inverse_depth[window][nearer] = candidate[nearer]
     winner[window][nearer] = face
