@@ -175,7 +175,9 @@ def add_camera_options(parser: argparse.ArgumentParser, default_take: str) -> No
     parser.add_argument(
         "--size", type=picture_size, metavar="WxH", help="output size of a --move (default the plate's)"
     )
-    parser.add_argument("--raster", default="auto", choices=["auto", "cpu", "reference"], help="rasteriser")
+    parser.add_argument(
+        "--raster", default="auto", metavar="NAME", help="rasteriser: native, nvdiffrast, cpu, reference (default auto)"
+    )
     parser.add_argument(
         "--release-files", action="store_true", help="also write what the EX-4D release would: camera, videos, mesh.ply"
     )

@@ -10,7 +10,7 @@ from ex4d.camera import Array, CameraPath, Convention, check_convention, check_i
 from ex4d.errors import CameraError, MachineError, ShapeError
 from ex4d.mesh import DWMesh, check_depth, far_depth, watertight_mesh
 from ex4d.progress import ProgressCallback, track
-from ex4d.raster import Rasteriser, rasteriser
+from ex4d.raster import ClipRasteriser, Rasteriser, rasteriser
 
 BYTES_PER_PIXEL = 3 + 1 + 4  # colour, mask, depth
 
@@ -66,23 +66,40 @@ def render_conditioning(
     if sky is not None and (sky.shape != depth.shape or sky.dtype != np.bool_):
         raise ShapeError(f"sky must be bool {list(depth.shape)} like the depth, got {sky.dtype} {list(sky.shape)}.")
     far = far_depth(depth, sky)
-    result = _empty(len(cameras), cameras.height, cameras.width)
+    _check_room(len(cameras), cameras.height, cameras.width)
+    if isinstance(backend, ClipRasteriser):
+        view = backend.render_clip(frames, depth, intrinsics, convention, cameras, far, sky, progress)
+        result = Conditioning(view.color, view.mask, view.depth)
+    else:
+        result = _frame_by_frame(frames, depth, intrinsics, convention, cameras, source, backend, far, sky, progress)
+    if convention == "reference":
+        result.color[0], result.mask[0] = frames[source[0]], True
+    return result
+
+
+def _frame_by_frame(
+    frames: Array,
+    depth: Array,
+    intrinsics: Array,
+    convention: Convention,
+    cameras: CameraPath,
+    source: Array,
+    backend: Rasteriser,
+    far: float,
+    sky: Array | None,
+    progress: ProgressCallback | None,
+) -> Conditioning:
+    """Build each mesh and draw it. source: the plate's frame of each output frame, int [N]; the rest as above."""
+    shape = (len(cameras), cameras.height, cameras.width)
+    result = Conditioning(np.empty((*shape, 3), np.uint8), np.empty(shape, np.bool_), np.empty(shape, np.float32))
     mesh: DWMesh | None = None
     for n in track(range(len(cameras)), "Rendering the mesh", progress):
         if mesh is None or source[n] != source[n - 1]:
             shown = source[n]
             mesh = watertight_mesh(depth[shown], intrinsics, convention, far, None if sky is None else sky[shown])
-        view = backend.render(
-            mesh,
-            frames[source[n]],
-            cameras.world_to_camera[n],
-            cameras.intrinsics[n],
-            cameras.width,
-            cameras.height,
-        )
+        pose, lens = cameras.world_to_camera[n], cameras.intrinsics[n]
+        view = backend.render(mesh, frames[source[n]], pose, lens, cameras.width, cameras.height)
         result.color[n], result.mask[n], result.depth[n] = view.color, view.mask, view.depth
-        if n == 0 and convention == "reference":
-            result.color[0], result.mask[0] = frames[source[0]], True
     return result
 
 
@@ -102,8 +119,8 @@ def _source_frames(frames: Array, depth: Array, cameras: CameraPath) -> Array:
     return source.astype(np.intp)
 
 
-def _empty(count: int, height: int, width: int) -> Conditioning:
-    """Room for the result. Refused while it can still be said, for a system may end a process that takes too much."""
+def _check_room(count: int, height: int, width: int) -> None:
+    """Refuse a result that does not fit while it can still be said: a system may end a process that takes too much."""
     needed = count * height * width * BYTES_PER_PIXEL
     available = psutil.virtual_memory().available
     if needed > available:
@@ -112,8 +129,3 @@ def _empty(count: int, height: int, width: int) -> Conditioning:
             f"{size} need {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free. "
             "Render fewer frames or a smaller picture."
         )
-    return Conditioning(
-        np.empty((count, height, width, 3), dtype=np.uint8),
-        np.empty((count, height, width), dtype=np.bool_),
-        np.empty((count, height, width), dtype=np.float32),
-    )

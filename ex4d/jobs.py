@@ -26,6 +26,7 @@ from ex4d.take import ReconstructOptions, generate_take, reconstruct, render_tak
 from ex4d.takes import take_folder
 
 Files = dict[str, Path]
+FOLDER_OPTIONS = {"weights", "svd"}  # of depth sources: paths are the command line's alone
 RENDERED = ("take.json", "camera.npz", "color.mkv", "mask.mkv")
 
 
@@ -72,6 +73,10 @@ def _reconstruct(
         frame_start=_integer(params, "frame_start", 0),
         frame_count=_integer(params, "frame_count", None),
     )
+    if folders := set(options.depth_options) & FOLDER_OPTIONS:
+        raise InputError(
+            f"A job may not say where the server's weights lie ({', '.join(sorted(folders))}): leave it out."
+        )
     plate_path = _text(params, "plate_path", inputs["plate"].name)  # where the sender keeps the plate
     _refuse_rest(params)
     shot = reconstruct(inputs["plate"], options, progress)

@@ -13,10 +13,10 @@ def licence_notices(source: str, licence: str, commercial_use: bool | None) -> t
     """What everything made with a source carries along.
 
     Args:
-        source: what made the depth, as shown to the artist.
+        source: what helped to make it, as shown to the artist.
         licence: its licence.
         commercial_use: whether that allows paid work.
     """
     if commercial_use is not False:
         return ()
-    return (f"Not for paid work: the depth comes from {source}. Its licence: {licence}.",)
+    return (f"Not for paid work: made with {source}. Its licence: {licence}.",)

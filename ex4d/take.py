@@ -150,8 +150,8 @@ def render_take(
         ),
         hashes={file: file_sha256(folder / file, "Hashing the shot") for file in SHOT_FILES},
         version=ex4d.__version__,
-        commercial_use=shot.depth_info.commercial_use,
-        notices=_licence_notices(shot),
+        commercial_use=allowed_by_all(shot.depth_info.commercial_use, backend.commercial_use),
+        notices=_licence_notices(shot, backend),
     )
     write_take_clips(folder, take, cameras, conditioning.color, conditioning.mask, shot.fps, progress)
     return take, conditioning
@@ -165,7 +165,7 @@ def read_rendered_take(
     Its clips are what counts: an artist may have painted in them. Only their depth is made anew.
     """
     take, cameras, color, mask = read_take_clips(folder, name, progress)
-    rendered = condition(shot, cameras, rasteriser(take.raster), progress)
+    rendered = condition(shot, cameras, rasteriser(), progress)
     return take, cameras, Conditioning(color=color, mask=mask, depth=rendered.depth)
 
 
@@ -194,8 +194,8 @@ def generate_take(
         take,
         engine=painter.name,
         seed=seed,
-        commercial_use=allowed_by_all(shot.depth_info.commercial_use, painter.commercial_use),
-        notices=(*_licence_notices(shot), *painter.notices),
+        commercial_use=allowed_by_all(take.commercial_use, painter.commercial_use),
+        notices=(*take.notices, *painter.notices),
     )
     write_result(folder, finished, frames, shot.fps, progress)
     write_take(folder, finished)
@@ -212,5 +212,9 @@ def condition(
     )
 
 
-def _licence_notices(shot: Shot) -> tuple[str, ...]:
-    return licence_notices(shot.depth_info.source, shot.depth_info.licence, shot.depth_info.commercial_use)
+def _licence_notices(shot: Shot, backend: Rasteriser) -> tuple[str, ...]:
+    depth = shot.depth_info
+    return (
+        *licence_notices(depth.source, depth.licence, depth.commercial_use),
+        *licence_notices(f"rasteriser {backend.name}", backend.licence, backend.commercial_use),
+    )

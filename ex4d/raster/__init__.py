@@ -20,13 +20,14 @@ mask where alpha is then above 125 of 255; colour truncated.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ex4d.camera import MAX_SIDE_PX, Array, check_intrinsics, check_world_to_camera
+from ex4d.camera import MAX_SIDE_PX, Array, CameraPath, Convention, check_intrinsics, check_world_to_camera
 from ex4d.errors import CameraError, InputError, MachineError, ShapeError
 from ex4d.mesh import DWMesh
+from ex4d.progress import ProgressCallback
 
 NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
 FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
@@ -47,6 +48,8 @@ class Rasteriser(Protocol):
     """A backend. It may keep buffers between frames; two threads may share it."""
 
     name: str
+    licence: str
+    commercial_use: bool  # whether that licence allows paid work
 
     def render(
         self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
@@ -59,6 +62,35 @@ class Rasteriser(Protocol):
             world_to_camera: OpenCV, rigid. [4, 4]
             intrinsics: of the new camera, pixels. [3, 3]
             width, height: size of the picture to draw.
+        """
+        ...
+
+
+@runtime_checkable
+class ClipRasteriser(Protocol):
+    """A backend that also builds the meshes and draws a whole path at once, on its own device."""
+
+    name: str
+
+    def render_clip(
+        self,
+        frames: Array,
+        depth: Array,
+        intrinsics: Array,
+        convention: Convention,
+        cameras: CameraPath,
+        far: float,
+        sky: Array | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Render:
+        """What `Rasteriser.render` draws, with the path's frames as first axis.
+
+        Args:
+            frames: the plate. uint8 [T, H, W, 3]
+            depth: z-depth of the plate, shot units, finite and > 0. float [T, H, W]
+            intrinsics: the plate camera's, pixels. [3, 3]
+            cameras: the take's; `source_frame` is rounded to the nearest frame of the plate.
+            far, sky: see `watertight_mesh`; sky bool [T, H, W]
         """
         ...
 

@@ -28,6 +28,8 @@ class CpuRasteriser:
     """See the module. `threads`: None for all cores, up to 8."""
 
     name = "cpu"
+    licence = "Apache-2.0"
+    commercial_use = True
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or min(MAX_THREADS, _available_cores())

@@ -59,6 +59,8 @@ class NativeRasteriser:
     """See the module. device: where to draw; a processor only serves Triton's interpreter (TRITON_INTERPRET=1)."""
 
     name = "native"
+    licence = "Apache-2.0"
+    commercial_use = True
 
     def __init__(self, device: str = "cuda") -> None:
         if device == "cuda" and not torch.cuda.is_available():

@@ -15,6 +15,8 @@ class ReferenceRasteriser:
     """See the module."""
 
     name = "reference"
+    licence = "Apache-2.0"
+    commercial_use = True
 
     def render(
         self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int

@@ -10,6 +10,8 @@ import pytest
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import render_conditioning
 from ex4d.errors import CameraError, Cancelled, DepthError, MachineError, ShapeError
+from ex4d.mesh import far_depth
+from ex4d.raster import Render
 from ex4d.trajectory import camera_move
 
 INTRINSICS = pinhole_intrinsics(20, 16, 12)
@@ -46,6 +48,21 @@ def test_the_source_camera_gets_each_chosen_frame_back_with_a_full_mask(source_f
     np.testing.assert_array_equal(result.color, FRAMES[shown])
     assert result.mask.all()
     assert np.isfinite(result.depth).all()
+
+
+@pytest.mark.parametrize("convention", ["exact", "reference"])
+def test_a_backend_that_draws_whole_clips_is_asked_for_the_whole_clip(convention):
+    class WholeClips:
+        name = "whole clips"
+
+        def render_clip(self, frames, depth, intrinsics, convention, cameras, far, sky, progress):
+            shape = (len(cameras), cameras.height, cameras.width)
+            return Render(np.full((*shape, 3), 7, np.uint8), np.zeros(shape, bool), np.full(shape, far, np.float32))
+
+    result = render(still([3, 4]), convention, raster=WholeClips())
+    assert (result.color[1] == 7).all()
+    assert (result.depth == far_depth(DEPTH)).all()
+    assert result.mask[0].all() == (convention == "reference")
 
 
 def test_a_path_of_a_camera_move_starts_with_the_plate():

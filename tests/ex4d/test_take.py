@@ -169,6 +169,7 @@ def test_a_job_reads_the_depth_with_its_side_file(plate, tmp_path):
         ("reconstruct", {"accept_licence": 1}, "accept_licence must be true or false"),
         ("reconstruct", {"frame_start": 1.5}, "frame_start must be a whole number"),
         ("reconstruct", {"frame_start": True}, "frame_start must be a whole number"),
+        ("reconstruct", {"depth_options": {"weights": "/etc"}}, "may not say where"),
         ("take", {}, "lacks the input files"),
     ],
 )
