@@ -68,7 +68,7 @@ def test_the_mark_travels_from_the_shot_to_the_take_and_what_is_said_about_it(pl
     for again in (False, True):  # painting a take again does not wash the mark off
         take = read_take(shot, "take1")
         assert take.commercial_use is False
-        assert sum("Not for paid work: the depth comes from Research model" in notice for notice in take.notices) == 1
+        assert sum("Not for paid work: made with Research model" in notice for notice in take.notices) == 1
         if not again:
             assert main(["generate", str(shot), "--take", "take1"]) == 0
 
