@@ -93,7 +93,7 @@ def test_reference_at_another_size_is_refused():
 
 def test_progress_is_told_for_every_frame_and_may_stop_the_work():
     reports = []
-    render(still([0, 1, 2]), progress=reports.append)
+    render(still([0, 1, 2]), raster="cpu", progress=reports.append)
     assert [report.i for report in reports] == [0, 1, 2, 3]
 
     def stop(report):
