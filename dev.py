@@ -138,7 +138,10 @@ def python_for(version: tuple[int, int]) -> str | None:
     launcher = shutil.which("py") if os.name == "nt" else None
     candidates = [[launcher, f"-{number}"]] if launcher else []
     candidates += [[path] for path in (shutil.which(f"python{number}"),) if path]
-    candidates += [[str(path)] for path in sorted(Path.home().glob(f".pyenv/versions/{number}.*/bin/python{number}"))]
+    pyenv = shutil.which("pyenv")
+    if pyenv:
+        prefix = subprocess.run([pyenv, "prefix", number], capture_output=True, text=True).stdout.strip()
+        candidates += [[str(Path(prefix, "bin", "python"))]] if prefix else []
     for command in candidates:  # a name on the PATH may be a stand-in for an interpreter that is not there
         found = subprocess.run([*command, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
         if found.returncode == 0:
