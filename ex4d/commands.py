@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each command of `ex4d` does: a thin skin over one function of the library.
+
+The library is imported where it is used, so that `ex4d --help` answers at once.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from ex4d.errors import InputError
+from ex4d.progress import Progress
+
+if TYPE_CHECKING:
+    from ex4d.shot import Shot
+
+PAID_WORK = {True: "allowed", False: "not allowed by that licence", None: "ask the depth's maker"}
+
+
+class TerminalProgress:
+    """A progress bar per stage on standard error."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.bar: tqdm | None = None
+
+    def __call__(self, report: Progress) -> None:
+        if self.bar is None or report.stage != self.stage:
+            self.close()
+            self.stage = report.stage
+            self.bar = tqdm(desc=report.stage, total=report.n or None, file=sys.stderr, mininterval=0.2)
+        self.bar.update(report.i - self.bar.n)
+
+    def __enter__(self) -> "TerminalProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last bar on the screen and end its line."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did, for people and scripts."""
+
+    facts: dict[str, Any]
+    notices: tuple[str, ...] = ()
+
+
+def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Namespace], Outcome]]) -> int:
+    """Run steps one after the other and print what they did: JSON for scripts, lines for people."""
+    facts: dict[str, Any] = {}
+    notices: list[str] = []
+    for step in steps:
+        outcome = step(options)
+        facts |= outcome.facts
+        notices += outcome.notices
+    if options.json:
+        print(json.dumps({**facts, "notices": notices}, indent=2))
+        return 0
+    for name, value in facts.items():
+        print(f"{name:>12}  {value}")
+    for notice in notices:
+        print(textwrap.fill(notice, 110, initial_indent="      notice  ", subsequent_indent=" " * 14))
+    return 0
+
+
+def reconstruct(options: argparse.Namespace) -> Outcome:
+    from ex4d.shot import write_shot
+    from ex4d.take import ReconstructOptions, reconstruct
+
+    asked = ReconstructOptions(
+        depth=options.depth,
+        depth_file=options.depth_file,
+        depth_kind=options.depth_kind,
+        depth_options=dict(options.depth_option),
+        depth_points=options.depth_points,
+        accept_licence=options.accept_licence,
+        convention=options.convention,
+        focal_px=options.focal_px,
+        lens_mm=options.lens,
+        sensor_width_mm=options.sensor_width,
+        source_camera=options.source_camera,
+        frame_start=options.frames[0],
+        frame_count=options.frames[1],
+    )
+    with TerminalProgress() as progress:
+        shot = reconstruct(options.clip, asked, progress)
+        write_shot(options.shot, shot, progress)
+    count, height, width = shot.frames.shape[:3]
+    facts = {
+        "shot": str(options.shot),
+        "plate": f"{count} frames, {width}x{height}, {shot.fps} fps",
+        "depth": shot.depth_info.source,
+        "licence": shot.depth_info.licence,
+        "paid work": PAID_WORK[shot.depth_info.commercial_use],
+    }
+    if options.preview_image is not None:
+        from ex4d.depth_check import write_depth_check
+
+        write_depth_check(options.preview_image, shot)
+        facts["depth check"] = str(options.preview_image)
+    if options.save_mesh:
+        facts["mesh"] = str(write_first_mesh(options.shot / "mesh.ply", shot))
+    return Outcome(facts, shot.notices)
+
+
+def write_first_mesh(path: Path, shot: "Shot") -> Path:
+    """Write the mesh of the shot's first frame as a PLY file, as the release does."""
+    from ex4d.mesh import far_depth, watertight_mesh
+    from ex4d.ply import write_ply
+
+    sky = None if shot.sky is None else shot.sky[0]
+    mesh = watertight_mesh(shot.depth[0], shot.intrinsics, shot.convention, far_depth(shot.depth, shot.sky), sky)
+    write_ply(path, mesh, shot.frames[0])
+    return path
+
+
+def render(options: argparse.Namespace) -> Outcome:
+    from ex4d.camera import read_camera_path
+    from ex4d.release_files import write_release_files
+    from ex4d.shot import read_shot
+    from ex4d.source_camera import from_first_frame
+    from ex4d.take import render_take
+    from ex4d.trajectory import camera_move
+
+    if options.camera is not None and options.size is not None:
+        raise InputError("--size belongs to --move: a camera file brings its own size. Leave --size out.")
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        if options.camera is not None:
+            cameras = read_camera_path(options.camera)
+        else:
+            count, height, width = shot.depth.shape
+            width, height = options.size or (width, height)
+            move = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
+            cameras = from_first_frame(move, shot.source_camera_to_world)
+        take, drawn = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
+        if options.release_files:
+            release = options.shot / "takes" / take.name / "release"
+            write_release_files(release, take.name, cameras, drawn.color, drawn.mask, progress)
+            write_first_mesh(release / "mesh.ply", shot)
+    unseen = take.coverage
+    facts: dict[str, Any] = {
+        "take": str(options.shot / "takes" / take.name),
+        "raster": take.raster,
+        "unseen": f"{unseen.mean:.1%} of the picture, {unseen.worst:.1%} in frame {unseen.worst_frame}",
+        "parallax": f"{unseen.mean_parallax_deg:.1f} degrees in the mean, {max(unseen.parallax_deg):.1f} at most",
+        "verdict": unseen.verdict,
+    }
+    if options.release_files:
+        facts["release files"] = str(release)
+    if options.json:
+        facts["coverage"] = dataclasses.asdict(unseen)
+    return Outcome(facts, take.notices)
+
+
+def generate(options: argparse.Namespace) -> Outcome:
+    from ex4d.shot import read_shot
+    from ex4d.take import generate_take, read_rendered_take
+
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        rendered = read_rendered_take(options.shot, shot, options.take, progress)
+        take = generate_take(options.shot, shot, *rendered, options.engine, options.seed, progress)
+    result = options.shot / "takes" / take.name / "result.mp4"
+    paid = PAID_WORK[take.commercial_use]
+    facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}
+    return Outcome(facts, take.notices)
+
+
+def export_depth(options: argparse.Namespace) -> Outcome:
+    from ex4d.depth.file_pictures import write_depth_sequence
+    from ex4d.shot import read_shot
+
+    with TerminalProgress() as progress:
+        shot = read_shot(options.shot, progress)
+        files = write_depth_sequence(options.out, shot.depth, shot.plate.first_frame, progress)
+    return Outcome({"depth": f"{len(files)} files, {files[0].name} to {files[-1].name}"})
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from ex4d.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([finding.__dict__ for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            state = "ok" if finding.ok else "MISSING" if finding.required else "without"
+            print(f"{state:>8}  {finding.what}: {finding.found}")
+            if not finding.ok:
+                print(f"{'':>8}  {finding.cure}")
+    return 0 if all(finding.ok or not finding.required for finding in findings) else 3
+
+
+def demo(options: argparse.Namespace) -> int:
+    from ex4d.demo import run_demo
+
+    return run_demo(options.clip, options.out, options.blender)
