@@ -20,6 +20,7 @@ from ex4d.conditioning import Conditioning, render_conditioning
 from ex4d.coverage import coverage
 from ex4d.depth import DepthKind
 from ex4d.depth.finding import DepthRequest, find_depth
+from ex4d.depth.sizes import release_size
 from ex4d.errors import InputError
 from ex4d.finish import write_result
 from ex4d.generation import engine
@@ -106,17 +107,13 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
 def resized_as_the_release(clip: Clip) -> Clip:
     """The clip at the size to which the release squeezes it: sides of 64 n, the longer one at most 1024."""
     height, width = clip.frames.shape[1:3]
-    sides = [64 * round(side / 64) for side in (width, height)]
-    if max(sides) > 1024:
-        sides = [64 * round(side * 1024 / max(width, height) / 64) for side in (width, height)]
-    if 0 in sides:
+    size = release_size(width, height)
+    if 0 in size:
         raise InputError(f"The reference convention needs at least 64x64 pixels, the plate has {width}x{height}.")
-    if sides == [width, height]:
+    if size == (width, height):
         return clip
-    frames = np.stack([cv2.resize(frame, (sides[0], sides[1])) for frame in clip.frames])
-    notice = (
-        f"Resized from {width}x{height} to {sides[0]}x{sides[1]}, as the EX-4D release does (convention reference)."
-    )
+    frames = np.stack([cv2.resize(frame, size) for frame in clip.frames])
+    notice = f"Resized from {width}x{height} to {size[0]}x{size[1]}, as the EX-4D release does (convention reference)."
     return dataclasses.replace(clip, frames=frames, notices=(*clip.notices, notice))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ex4d.depth.clip import DisparityClip, SourceOptions
 from ex4d.depth.device import need_packages, torch_device
 from ex4d.depth.known import number
-from ex4d.depth.sizes import SIDE_MULTIPLE, resized, work_size
+from ex4d.depth.sizes import RELEASE_SIDE, SIDE_MULTIPLE, resized, work_size
 from ex4d.depth.weights import Weights, find_weights
 from ex4d.document import Json
 from ex4d.errors import DepthError
@@ -21,7 +21,7 @@ DEPTHCRAFTER_OPTIONS = ("steps", "side", "memory", "device", "weights", "svd")
 """steps=N: of the sampler. side=N: longest side at which the depth is drawn. memory=auto|fast|low. device=NAME.
 weights=FOLDER, svd=FOLDER: where the networks lie, when not in the usual places."""
 
-RELEASE_STEPS, RELEASE_SIDE, RELEASE_SEED = 5, 1024, 42  # recon.py
+RELEASE_STEPS, RELEASE_SEED = 5, 42  # recon.py
 
 UNET = Weights(
     repository="tencent/DepthCrafter",

@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sizes at which depth sources look at the frames."""
+"""The sizes at which the release and the depth sources look at the frames."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+RELEASE_SIDE = 1024  # EX-4D release, recon.py: the longer side at most
 SIDE_MULTIPLE = 64  # what the release feeds to DepthCrafter; its networks halve the picture six times
 
 
-def work_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Width and height at which the depth is drawn: multiples of 64, the longer one at most `longest`.
+def release_size(width: int, height: int, longest: int = RELEASE_SIDE) -> tuple[int, int]:
+    """Multiples of 64 nearest to a size, the longer side at most `longest`; 0 for a side that is too short.
 
     As the release rounds them, recon.py; halves go to the even multiple.
     """
     sides = [SIDE_MULTIPLE * round(side / SIDE_MULTIPLE) for side in (width, height)]
     if max(sides) > longest:
-        scale = longest / max(width, height)
-        sides = [SIDE_MULTIPLE * round(side * scale / SIDE_MULTIPLE) for side in (width, height)]
-    return max(sides[0], SIDE_MULTIPLE), max(sides[1], SIDE_MULTIPLE)
+        sides = [SIDE_MULTIPLE * round(side * longest / max(width, height) / SIDE_MULTIPLE) for side in (width, height)]
+    return sides[0], sides[1]
+
+
+def work_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Width and height at which the depth is drawn: as the release has them, but never less than 64."""
+    work_width, work_height = release_size(width, height, longest)
+    return max(work_width, SIDE_MULTIPLE), max(work_height, SIDE_MULTIPLE)
 
 
 def resized(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
