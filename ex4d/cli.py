@@ -116,8 +116,28 @@ def add_camera_options(parser: argparse.ArgumentParser, default_take: str) -> No
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", default="auto", choices=["auto", "preview"], help="what paints the unseen part")
+    parser.add_argument(
+        "--engine", default="auto", choices=["auto", "preview", "wan"], help="what paints the unseen part"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice")
+    wan = parser.add_argument_group("engine wan", "Wan2.1 with EX-4D, see docs/generation.md")
+    wan.add_argument(
+        "--quality",
+        default="lossless",
+        choices=["reference", "lossless", "fp8", "cached", "draft"],
+        help="what may be given up for speed (default lossless)",
+    )
+    wan.add_argument("--steps", type=int, metavar="N", help="denoising steps (default the quality's own)")
+    wan.add_argument("--prompt", metavar="TEXT", help="what the take shows (default the release's prompt)")
+    wan.add_argument("--negative-prompt", metavar="TEXT", help="what it should not show (default the release's)")
+    wan.add_argument("--erosion-px", type=int, metavar="N", help="by how much the mask shrinks (default 5)")
+    wan.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="NAME[:STRENGTH]",
+        help="a LoRA of the models folder on top of EX-4D's; may be repeated",
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

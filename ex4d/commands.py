@@ -169,17 +169,28 @@ def render(options: argparse.Namespace) -> Outcome:
 
 
 def generate(options: argparse.Namespace) -> Outcome:
+    from ex4d.generation import GenerateOptions
     from ex4d.shot import read_shot
     from ex4d.take import generate_take, read_rendered_take
 
+    asked = GenerateOptions(
+        engine=options.engine,
+        seed=options.seed,
+        quality=options.quality,
+        steps=options.steps,
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        erosion_px=options.erosion_px,
+        loras=tuple(options.lora),
+    )
     with TerminalProgress() as progress:
         shot = read_shot(options.shot, progress)
         rendered = read_rendered_take(options.shot, shot, options.take, progress)
-        take = generate_take(options.shot, shot, *rendered, options.engine, options.seed, progress)
+        take = generate_take(options.shot, shot, *rendered, asked, progress)
     result = options.shot / "takes" / take.name / "result.mp4"
     paid = PAID_WORK[take.commercial_use]
     facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}
-    return Outcome(facts, take.notices)
+    return Outcome(facts, take.all_notices)
 
 
 def export_depth(options: argparse.Namespace) -> Outcome:

@@ -18,7 +18,8 @@ from ex4d.camera import CameraPath, Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
 from ex4d.display import display_arrays
 from ex4d.errors import InputError
-from ex4d.generation import ENGINES
+from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation.wan.modes import MODES
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
@@ -123,13 +124,21 @@ def _render(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, p
 def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
     """Inputs: the shot folder's files and camera.npz. Outputs: the take's files."""
     name = _text(params, "name", "take1")
-    engine = _choice(params, "engine", ("auto", *ENGINES), "auto")
     raster = _choice(params, "raster", ("auto", *RASTERISERS), "auto")
-    seed = _integer(params, "seed", 0)
+    options = GenerateOptions(
+        engine=_choice(params, "engine", ("auto", *ENGINES), "auto"),
+        seed=_integer(params, "seed", 0),
+        quality=_choice(params, "quality", tuple(MODES), "lossless"),
+        steps=_integer(params, "steps", None),
+        prompt=_text(params, "prompt", None),
+        negative_prompt=_text(params, "negative_prompt", None),
+        erosion_px=_integer(params, "erosion_px", None),
+        loras=_names(params, "loras"),
+    )
     _refuse_rest(params)
     folder, shot, cameras = _shot(inputs, workdir, progress)
     take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
-    generate_take(folder, shot, take, cameras, conditioning, engine, seed, progress)
+    generate_take(folder, shot, take, cameras, conditioning, options, progress)
     return _outputs(take_folder(folder, name), *RENDERED, "result.mkv", "result.mp4")
 
 
@@ -165,22 +174,28 @@ def _need(inputs: Mapping[str, Path], *roles: str) -> None:
 # Parameters are taken out of the dictionary as they are read; what is left at the end is unknown.
 
 
+def _taken(params: dict[str, Any], name: str, default: Any) -> Any:
+    """A parameter's value; null means that the sender leaves it to us."""
+    value = params.pop(name, None)
+    return default if value is None else value
+
+
 def _choice(params: dict[str, Any], name: str, allowed: tuple[str, ...], default: str) -> Any:
-    value = params.pop(name, default)
+    value = _taken(params, name, default)
     if value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     return value
 
 
-def _text(params: dict[str, Any], name: str, default: str) -> str:
-    value = params.pop(name, default)
-    if not isinstance(value, str):
+def _text(params: dict[str, Any], name: str, default: str | None) -> Any:
+    value = _taken(params, name, default)
+    if value is not None and not isinstance(value, str):
         raise InputError(f"{name} must be text, got {value!r}.")
     return value
 
 
 def _number(params: dict[str, Any], name: str, default: float | None) -> float | None:
-    value = params.pop(name, default)
+    value = _taken(params, name, default)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -189,24 +204,31 @@ def _number(params: dict[str, Any], name: str, default: float | None) -> float |
 
 
 def _integer(params: dict[str, Any], name: str, default: int | None) -> Any:
-    value = params.pop(name, default)
+    value = _taken(params, name, default)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise InputError(f"{name} must be a whole number, got {value!r}.")
     return value
 
 
 def _switch(params: dict[str, Any], name: str) -> bool:
-    value = params.pop(name, False)
+    value = _taken(params, name, False)
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false, got {value!r}.")
     return value
 
 
 def _texts(params: dict[str, Any], name: str) -> dict[str, str]:
-    value = params.pop(name, {})
+    value = _taken(params, name, {})
     if not isinstance(value, dict) or not all(isinstance(item, str) for pair in value.items() for item in pair):
         raise InputError(f"{name} must be texts by name, got {value!r}.")
     return value
+
+
+def _names(params: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = _taken(params, name, ())
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{name} must be a list of texts, got {value!r}.")
+    return tuple(value)
 
 
 def _refuse_rest(params: dict[str, Any]) -> None:

@@ -3,8 +3,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 
@@ -17,6 +20,8 @@ class Progress:
     i: int  # steps done, 0 when the stage begins
     n: int  # steps in this stage, 0 when not known yet
     eta_s: float | None = None  # seconds left in this stage, None while estimating
+    # What the result looks like so far: a small RGB picture, when there is a new one. [h, w, 3]
+    preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -23,7 +23,7 @@ from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.depth.sizes import release_size
 from ex4d.errors import InputError
 from ex4d.finish import write_result
-from ex4d.generation import engine
+from ex4d.generation import GenerateOptions, engine
 from ex4d.lens import asked_focal_px, guessed_focal_px, noted_focal_px
 from ex4d.licence import allowed_by_all, licence_notices
 from ex4d.progress import ProgressCallback
@@ -172,8 +172,7 @@ def generate_take(
     take: Take,
     cameras: CameraPath,
     conditioning: Conditioning,
-    engine_name: str = "auto",
-    seed: int = 0,
+    options: GenerateOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> Take:
     """Paint what the plate never saw in a rendered take and write the re-shot plate beside it.
@@ -181,20 +180,21 @@ def generate_take(
     Args:
         folder: the shot folder.
         shot, take, cameras, conditioning: what `render_take` used and made.
-        engine_name: name of a generation engine, or auto.
-        seed: of every random choice; the same seed gives the same pixels.
-        progress: receives every frame's report.
+        options: engine, seed and settings; None for the default ones.
+        progress: receives every frame's and step's report.
     """
-    painter = engine(engine_name)
-    frames = painter.generate(shot, cameras, conditioning, seed, progress)
+    options = options or GenerateOptions()
+    painter = engine(options.engine)
+    painted = painter.generate(shot, cameras, conditioning, options, progress)
     finished = dataclasses.replace(
         take,
         engine=painter.name,
-        seed=seed,
+        seed=options.seed,
+        settings=painted.settings,
         commercial_use=allowed_by_all(take.commercial_use, painter.commercial_use),
-        notices=(*take.notices, *painter.notices),
+        painting_notices=painted.notices,
     )
-    write_result(folder, finished, frames, shot.fps, progress)
+    write_result(folder, finished, painted.frames, shot.fps, progress)
     write_take(folder, finished)
     return finished
 

@@ -8,16 +8,17 @@ result.mkv, .mp4       the re-shot plate, once an engine has painted it
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ex4d.camera import CameraPath, read_camera_path, write_camera_path
 from ex4d.coverage import Coverage
-from ex4d.document import read_document, write_document
+from ex4d.document import Json, read_document, write_document
 from ex4d.errors import CameraError, InputError, ShotError, StorageError, VideoError
 from ex4d.progress import ProgressCallback
 from ex4d.video import read_video, write_video
@@ -40,7 +41,14 @@ class Take:
     hashes: dict[str, str]  # sha256 of what the take was made from, by name
     version: str  # of ex4d
     commercial_use: bool | None = None  # whether the licences of depth and engine allow paid work; None: unknown
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()  # of the rendering
+    painting_notices: tuple[str, ...] = ()  # of the engine
+    settings: dict[str, Json] = field(default_factory=dict)  # of the engine, resolved: what painting it again needs
+
+    @property
+    def all_notices(self) -> tuple[str, ...]:
+        """What the artist must know about this take."""
+        return (*self.notices, *self.painting_notices)
 
 
 def take_folder(shot_folder: Path, name: str) -> Path:
@@ -64,11 +72,12 @@ def write_take(shot_folder: Path, take: Take) -> None:
         StorageError: the disk is full or refuses to be written.
     """
     coverage = take.coverage
-    content = {
+    content: dict[str, Any] = {
         "name": take.name,
         "raster": take.raster,
         "engine": take.engine,
         "seed": take.seed,
+        "settings": take.settings,
         "unseen": {
             "mean": coverage.mean,
             "worst": coverage.worst,
@@ -80,7 +89,8 @@ def write_take(shot_folder: Path, take: Take) -> None:
         "hashes": take.hashes,
         "version": take.version,
         "commercial_use": take.commercial_use,
-        "notices": list(take.notices),
+        "notices": list(take.all_notices),
+        "painting_notices": list(take.painting_notices),
     }
     write_document(take_folder(shot_folder, take.name) / "take.json", SCHEMA, content)
 
@@ -93,16 +103,23 @@ def read_take(shot_folder: Path, name: str) -> Take:
     """
     fields = read_document(take_folder(shot_folder, name) / "take.json", SCHEMA)
     coverage = Coverage(fields.inside("unseen").row("frames"), fields.inside("parallax_deg").row("frames"))
+    engine, notices = fields.optional_text("engine"), fields.texts("notices")
+    if fields.has("painting_notices"):
+        painting_notices = fields.texts("painting_notices")
+    else:  # before there were several engines, the only one had one notice, the last
+        painting_notices = notices[-1:] if engine is not None else ()
     return Take(
         name=fields.text("name"),
         raster=fields.text("raster"),
-        engine=fields.optional_text("engine"),
+        engine=engine,
         seed=fields.optional_integer("seed"),
         coverage=coverage,
         hashes=fields.text_map("hashes"),
         version=fields.text("version"),
         commercial_use=fields.optional_boolean("commercial_use") if fields.has("commercial_use") else None,
-        notices=fields.texts("notices"),
+        notices=notices[: len(notices) - len(painting_notices)],
+        painting_notices=painting_notices,
+        settings=fields.json_object("settings") if fields.has("settings") else {},
     )
 
 

@@ -4,10 +4,11 @@
 from collections.abc import Callable
 
 from ex4d.errors import InputError
-from ex4d.generation.engine import Engine
+from ex4d.generation.engine import Engine, Painted
+from ex4d.generation.options import GenerateOptions
 from ex4d.generation.preview import PreviewFill
 
-__all__ = ["ENGINES", "Engine", "engine"]
+__all__ = ["ENGINES", "Engine", "GenerateOptions", "Painted", "engine"]
 
 ENGINES: dict[str, Callable[[], Engine]] = {"preview": PreviewFill}
 

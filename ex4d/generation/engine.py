@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every generation engine does: paint what the plate never saw."""
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -8,8 +9,19 @@ from numpy.typing import NDArray
 
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
+from ex4d.document import Json
+from ex4d.generation.options import GenerateOptions
 from ex4d.progress import ProgressCallback
 from ex4d.shot import Shot
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """The re-shot plate and how it came about."""
+
+    frames: NDArray[np.uint8]  # RGB [N, h, w, 3]
+    notices: tuple[str, ...] = ()  # what the artist must know about it
+    settings: dict[str, Json] = field(default_factory=dict)  # what take.json keeps beside engine and seed
 
 
 class Engine(Protocol):
@@ -19,25 +31,21 @@ class Engine(Protocol):
     label: str  # in the panel
     licence: str
     commercial_use: bool
-    notices: tuple[str, ...]  # what the artist must know about its results
 
     def generate(
         self,
         shot: Shot,
         cameras: CameraPath,
         conditioning: Conditioning,
-        seed: int = 0,
+        options: GenerateOptions,
         progress: ProgressCallback | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Painted:
         """Paint a take.
 
         Args:
             shot: the plate with its reconstruction.
             cameras: the path of the take.
             conditioning: what the plate shows along it.
-            seed: of every random choice: the same seed gives the same pixels.
-            progress: told after each frame.
-
-        Returns:
-            RGB uint8 [N, h, w, 3]
+            options: seed and settings; the same ones give the same pixels.
+            progress: told after each frame or step.
         """

@@ -14,7 +14,9 @@ from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
 from ex4d.errors import ShapeError
 from ex4d.generation.background import Layer, backdrop, clean_plate, stands_still
+from ex4d.generation.engine import Painted
 from ex4d.generation.inpaint import inpaint
+from ex4d.generation.options import GenerateOptions
 from ex4d.mesh import DWMesh, watertight_mesh
 from ex4d.progress import ProgressCallback, track
 from ex4d.raster import Render, rasteriser
@@ -43,17 +45,16 @@ class PreviewFill:
     label = "preview fill: no generative model"
     licence = "Apache-2.0"
     commercial_use = True
-    notices: tuple[str, ...] = (NOTICE,)
 
     def generate(
         self,
         shot: Shot,
         cameras: CameraPath,
         conditioning: Conditioning,
-        seed: int = 0,
+        options: GenerateOptions,
         progress: ProgressCallback | None = None,
-    ) -> NDArray[np.uint8]:
-        """See `Engine.generate`. Pixels that the plate shows pass through untouched."""
+    ) -> Painted:
+        """See `Engine.generate`. Pixels that the plate shows pass through untouched; of the options the seed counts."""
         count, height, width = conditioning.mask.shape
         expected = (len(cameras), cameras.height, cameras.width)
         if conditioning.mask.shape != expected or conditioning.color.shape != (*expected, 3):
@@ -69,12 +70,12 @@ class PreviewFill:
         red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
         filled = inpaint(color, known, depth, (red, green, blue), progress)
         strength = grain_strength(shot.frames)
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(options.seed)
         for n in range(count):
             grain = random.normal(0, strength, (height, width, 1)).astype(np.float32)
             painted = ~conditioning.mask[n]
             filled[n][painted] = np.clip(np.rint(filled[n] + grain), 0, 255).astype(np.uint8)[painted]
-        return filled
+        return Painted(filled, (NOTICE,))
 
 
 def grain_strength(frames: NDArray[np.uint8]) -> float:

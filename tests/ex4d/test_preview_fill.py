@@ -11,7 +11,7 @@ import pytest
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
 from ex4d.errors import Cancelled, InputError, ShapeError
-from ex4d.generation import ENGINES, engine
+from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.background import Layer, backdrop, clean_plate, stands_still
 from ex4d.generation.inpaint import far_side_depth, inpaint
 from ex4d.generation.preview import PreviewFill, grain_strength
@@ -55,12 +55,16 @@ def conditioning_of(shot: Shot, path: CameraPath) -> Conditioning:
     return render_conditioning(shot.frames, shot.depth, shot.intrinsics, shot.convention, path)
 
 
+def fill(shot: Shot, path: CameraPath, conditioning: Conditioning, seed: int = 0, progress=None) -> np.ndarray:
+    return PreviewFill().generate(shot, path, conditioning, GenerateOptions(seed=seed), progress).frames
+
+
 @pytest.fixture(scope="module")
 def filled() -> tuple[Conditioning, Conditioning, np.ndarray]:
     shot, path = scene(), cameras()
     conditioning = conditioning_of(shot, path)
     truth = conditioning_of(scene(with_square=False), path)
-    return conditioning, truth, PreviewFill().generate(shot, path, conditioning)
+    return conditioning, truth, fill(shot, path, conditioning)
 
 
 def mean_error(picture: np.ndarray, truth: np.ndarray, where: np.ndarray) -> float:
@@ -94,11 +98,11 @@ def test_a_plate_whose_camera_moves_is_filled_from_each_frame_alone():
     assert stands_still(scene().frames)
     assert not stands_still(shot.frames)
     conditioning = conditioning_of(shot, path)
-    result = PreviewFill().generate(shot, path, conditioning)
+    result = fill(shot, path, conditioning)
     n = 6
     alone = shot_of(shot.frames[n : n + 1], shot.depth[n : n + 1])
     one = CameraPath(path.world_to_camera[:1], path.intrinsics[:1], SIZE, SIZE, np.zeros(1))
-    expected = PreviewFill().generate(alone, one, conditioning_of(alone, one))[0]
+    expected = fill(alone, one, conditioning_of(alone, one))[0]
     middle = np.s_[30:70, 40:80]
     assert np.abs(result[n][middle].astype(float) - expected[middle]).mean() < 6
 
@@ -147,7 +151,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_seed_only_other_grain()
     noisy = dataclasses.replace(noisy, frames=np.clip(noisy.frames + noise, 0, 255).astype(np.uint8))
     path = cameras()
     conditioning = conditioning_of(noisy, path)
-    first, again, other = (PreviewFill().generate(noisy, path, conditioning, seed) for seed in (1, 1, 2))
+    first, again, other = (fill(noisy, path, conditioning, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert 0 < np.abs(first.astype(int) - other).max() < 40
     assert grain_strength(noisy.frames) == pytest.approx(3, abs=1.2)
@@ -183,7 +187,7 @@ def test_frames_without_any_known_pixel_get_the_colour_of_the_plate():
     nothing = Conditioning(
         np.zeros_like(conditioning.color), np.zeros_like(conditioning.mask), np.full_like(conditioning.depth, np.inf)
     )
-    result = PreviewFill().generate(shot, path, nothing)
+    result = fill(shot, path, nothing)
     assert np.abs(result.mean(axis=(0, 1, 2)) - shot.frames.mean(axis=(0, 1, 2))).max() < 3
 
 
@@ -194,7 +198,7 @@ def test_a_shot_of_one_frame_and_an_output_of_another_size_work():
     pose[0, 3] = -0.5
     path = CameraPath(pose[None], pinhole_intrinsics(60.0, 71, 53)[None], 71, 53, np.zeros(1))
     conditioning = conditioning_of(one, path)
-    result = PreviewFill().generate(one, path, conditioning)
+    result = fill(one, path, conditioning)
     assert result.shape == (1, 53, 71, 3)
     np.testing.assert_array_equal(result[conditioning.mask], conditioning.color[conditioning.mask])
 
@@ -213,7 +217,7 @@ def test_tiny_and_narrow_shots_with_wild_depth_are_filled(shape, convention):
     poses[:, 0, 3] = 0.3
     path = CameraPath(poses, np.tile(intrinsics, (count, 1, 1)), width, height, np.arange(count, dtype=float))
     conditioning = conditioning_of(shot, path)
-    result = PreviewFill().generate(shot, path, conditioning)
+    result = fill(shot, path, conditioning)
     np.testing.assert_array_equal(result[conditioning.mask], conditioning.color[conditioning.mask])
 
 
@@ -227,7 +231,7 @@ def test_cancelling_stops_the_fill_at_once():
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        PreviewFill().generate(shot, path, conditioning_of(shot, path), 0, cancel)
+        fill(shot, path, conditioning_of(shot, path), 0, cancel)
     assert len(seen) == 3
 
 
@@ -236,7 +240,7 @@ def test_conditioning_of_another_path_is_refused():
     conditioning = conditioning_of(shot, path)
     shorter = Conditioning(conditioning.color[1:], conditioning.mask[1:], conditioning.depth[1:])
     with pytest.raises(ShapeError, match="Render the take again"):
-        PreviewFill().generate(shot, path, shorter)
+        fill(shot, path, shorter)
 
 
 def test_engines_are_found_by_name():

@@ -15,7 +15,7 @@ import pytest
 from ex4d.camera import CameraPath, pinhole_intrinsics, read_camera_path, write_camera_path
 from ex4d.cli import main
 from ex4d.errors import CameraError, InputError, ShotError
-from ex4d.generation import engine
+from ex4d.generation import GenerateOptions, engine
 from ex4d.jobs import run_job
 from ex4d.lens import noted_focal_px
 from ex4d.raster import rasteriser
@@ -98,7 +98,7 @@ def test_a_static_world_filmed_by_a_moving_camera_stands_still_from_a_fixed_one(
         reconstruct(plate, options(plate, source_camera=None, focal_px=FOCAL_PX)), cameras, rasteriser("cpu")
     )
     assert np.abs(ignored.color[-1] - truth)[ignored.mask[-1]].mean() > 20, "the plate does not move: the test is blind"
-    painted = engine("preview").generate(shot, cameras, result)
+    painted = engine("preview").generate(shot, cameras, result, GenerateOptions()).frames
     np.testing.assert_array_equal(painted[result.mask], result.color[result.mask])
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole method on small plates, from a video file to a re-shot one: library, job and command line."""
 
+import argparse
+import dataclasses
 import json
 from fractions import Fraction
 
@@ -8,11 +10,14 @@ import numpy as np
 import pytest
 
 from ex4d.camera import CameraPath, focal_px_from_lens, pinhole_intrinsics, read_camera_path, write_camera_path
-from ex4d.cli import main
+from ex4d.cli import add_engine_options, main
 from ex4d.errors import CameraError, Cancelled, DepthError, InputError, VideoError
+from ex4d.generation import GenerateOptions
+from ex4d.generation.wan.modes import MODES
 from ex4d.jobs import run_job
 from ex4d.shot import read_shot, write_shot
 from ex4d.take import ReconstructOptions, generate_take, read_rendered_take, reconstruct, render_take
+from ex4d.takes import read_take
 from ex4d.video import read_video, write_video
 
 COUNT, HEIGHT, WIDTH = 4, 48, 64
@@ -171,6 +176,19 @@ def test_a_job_reads_the_depth_with_its_side_file(plate, tmp_path):
         ("reconstruct", {"frame_start": True}, "frame_start must be a whole number"),
         ("reconstruct", {"depth_options": {"weights": "/etc"}}, "may not say where"),
         ("take", {}, "lacks the input files"),
+        ("take", {"engine": "magic"}, "engine must be one of"),
+        ("take", {"quality": "best"}, "quality must be one of reference, lossless"),
+        ("take", {"seed": -1}, "seed must be a whole number from 0"),
+        ("take", {"steps": 0}, "steps must be a whole number from 1"),
+        ("take", {"steps": 2.5}, "steps must be a whole number"),
+        ("take", {"prompt": 7}, "prompt must be text"),
+        ("take", {"negative_prompt": "x" * 8001}, "negative_prompt may have 8000 letters"),
+        ("take", {"erosion_px": 65}, "erosion_px must be a whole number from 0 to 64"),
+        ("take", {"loras": "film"}, "loras must be a list of texts"),
+        ("take", {"loras": ["../film"]}, "NAME or NAME:STRENGTH"),
+        ("take", {"loras": ["film:strong"]}, "NAME or NAME:STRENGTH"),
+        ("take", {"loras": ["film:1e999"]}, "NAME or NAME:STRENGTH"),
+        ("take", {"loras": ["film", "film:0.5"]}, "named twice"),
     ],
 )
 def test_a_job_that_makes_no_sense_is_refused(plate, tmp_path, kind, params, fault):
@@ -242,6 +260,46 @@ def test_the_doctor_finds_what_a_take_needs_here(capsys):
     findings = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert findings["server encryption"]["ok"]
     assert all(finding["ok"] or finding["cure"] for finding in findings.values())
+
+
+def test_the_command_lines_choices_are_the_librarys():
+    help_of = {action.dest: action for action in _engine_parser()._actions}
+    assert tuple(help_of["quality"].choices) == tuple(MODES)
+
+
+def _engine_parser():
+    parser = argparse.ArgumentParser()
+    add_engine_options(parser)
+    return parser
+
+
+def test_painting_a_take_again_replaces_what_was_said_of_the_first_time(plate, options, sideways, tmp_path):
+    folder = tmp_path / "shot"
+    shot = reconstruct(plate, options)
+    write_shot(folder, shot)
+    rendered = render_take(folder, shot, "side", sideways)
+    take = generate_take(folder, shot, rendered[0], sideways, rendered[1])
+    again = generate_take(folder, shot, *read_rendered_take(folder, shot, "side"), GenerateOptions(seed=4))
+    assert read_take(folder, "side") == again
+    assert again == dataclasses.replace(take, seed=4)
+    assert again.all_notices == rendered[0].notices + again.painting_notices
+
+
+def test_a_take_of_an_older_version_is_read(plate, options, sideways, tmp_path):
+    folder = tmp_path / "shot"
+    shot = reconstruct(plate, options)
+    write_shot(folder, shot)
+    take = generate_take(folder, shot, *_rendered(folder, shot, sideways))
+    path = folder / "takes/side/take.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["settings"], record["painting_notices"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert read_take(folder, "side") == take
+
+
+def _rendered(folder, shot, cameras):
+    take, conditioning = render_take(folder, shot, "side", cameras)
+    return take, cameras, conditioning
 
 
 def test_a_take_over_more_frames_than_the_shot_has_is_refused(plate, options, sideways, tmp_path):
