@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ex4d.progress import Progress
 from shared_protocol.launch import NO_WINDOW
 
 from .pipe import read_message, write_message
@@ -34,6 +33,17 @@ class Task:
     params: dict[str, Any]
     inputs: dict[str, Path]
     workdir: Path
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far the worker is."""
+
+    stage: str
+    i: int
+    n: int
+    eta_s: float | None = None
+    preview: bytes | None = None  # JPEG
 
 
 @dataclass(frozen=True)
@@ -135,12 +145,12 @@ class LocalExecutor:
         """The worker's process id, when there is one."""
         return self._process.popen.pid if self._process else None
 
-    async def run(self, task: Task, on_progress: Callable[[Progress], None], cancel: asyncio.Event) -> Outcome:
+    async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
         """Do a task.
 
         Args:
             task: what to do.
-            on_progress: receives every report.
+            on_report: receives every report.
             cancel: when set, the task is asked to stop; after the grace its process is killed.
         """
         process = self._warm_process()
@@ -159,7 +169,7 @@ class LocalExecutor:
         try:
             while (report := await process.inbox.get()) is not None:
                 self.last_report = time.monotonic()
-                outcome = _outcome(report, on_progress)
+                outcome = _outcome(report, on_report)
                 if outcome is not None:
                     return outcome
         except BaseException:
@@ -198,9 +208,9 @@ class LocalExecutor:
         process.popen.kill()  # its pipe closes, which wakes `run`
 
 
-def _outcome(report: dict[str, Any], on_progress: Callable[[Progress], None]) -> Outcome | None:
+def _outcome(report: dict[str, Any], on_report: Callable[[Report], None]) -> Outcome | None:
     if report["t"] == "progress":
-        on_progress(Progress(report["stage"], report["i"], report["n"], report["eta_s"]))
+        on_report(Report(report["stage"], report["i"], report["n"], report["eta_s"], report["preview"]))
         return None
     if report["t"] == "done":
         return Finished({role: Path(path) for role, path in report["outputs"].items()})

@@ -116,7 +116,7 @@ class Front:
         """
         listeners = self._listeners.get(message.job_id, set())
         for identity in list(listeners):
-            if not self._send(identity, 0, message) and isinstance(message, JobEvent):
+            if not self._push(identity, message) and isinstance(message, JobEvent):
                 listeners.discard(identity)
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
             self._listeners.pop(message.job_id, None)
@@ -162,7 +162,7 @@ class Front:
 
     def _replay(self, identity: bytes, message: SubscribeJob) -> None:
         for missed in self.queue.replay(message.job_id, message.after_seq):
-            if not self._send(identity, 0, missed):
+            if not self._push(identity, missed):
                 return
         if self.queue.status(message.job_id).state in ("queued", "running"):
             self._listeners[message.job_id].add(identity)
@@ -191,6 +191,9 @@ class Front:
         if isinstance(message, StatBlob):
             return self._artifacts.stat(artifact)
         return self._artifacts.put(artifact, message.offset, binary)
+
+    def _push(self, identity: bytes, message: JobEvent | JobProgress) -> bool:
+        return self._send(identity, 0, message, message.preview if isinstance(message, JobProgress) else None)
 
     def _send(self, identity: bytes, rid: int, message: Message, binary: bytes | None = None) -> bool:
         """Send without waiting; False when the peer is gone or does not read."""

@@ -8,12 +8,12 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ex4d.errors import Ex4dError
-from ex4d.progress import Progress
 from shared_protocol.errors import BadMessage
 from shared_protocol.messages import (
     DEVICE_NAMES,
@@ -21,13 +21,12 @@ from shared_protocol.messages import (
     JobEvent,
     JobProgress,
     JobStatus,
-    Message,
     OutputRef,
     SubmitJob,
 )
 
 from .artifacts import Artifacts
-from .executor import Cancelled, Failed, Finished, Outcome, Task, WorkerLost
+from .executor import Cancelled, Failed, Finished, Outcome, Report, Task, WorkerLost
 from .failures import MissingArtifact, UnknownArtifact, error_info, from_exception
 from .store import Store, StoredJob
 
@@ -45,7 +44,7 @@ class Executor(Protocol):
 
     last_report: float
 
-    async def run(self, task: Task, on_progress: Callable[[Progress], None], cancel: asyncio.Event) -> Outcome: ...
+    async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome: ...
 
 
 class JobQueue:
@@ -107,9 +106,9 @@ class JobQueue:
         ahead = self._store.count_queued(before=job.number) if job.state == "queued" else 0
         return JobStatus(job_id, job.state, self._store.last_seq(job_id), ahead)
 
-    def replay(self, job_id: str, after_seq: int) -> list[Message]:
+    def replay(self, job_id: str, after_seq: int) -> list[JobEvent | JobProgress]:
         """What a new listener has missed: the events after a number and the newest progress."""
-        missed: list[Message] = [*self._store.events(job_id, after_seq)]
+        missed: list[JobEvent | JobProgress] = [*self._store.events(job_id, after_seq)]
         if self._progress is not None and self._progress.job_id == job_id:
             missed.append(self._progress)
         return missed
@@ -216,22 +215,25 @@ class JobQueue:
                 raise Ex4dError(f"The job's output has an unusable name: {error}") from error
         return tuple(kept)
 
-    def _follower(self, job_id: str) -> Callable[[Progress], None]:
+    def _follower(self, job_id: str) -> Callable[[Report], None]:
         stages: set[str] = set()
 
-        def follow(progress: Progress) -> None:
+        def follow(report: Report) -> None:
             try:
-                message = JobProgress(job_id, progress.stage, progress.i, progress.n, progress.eta_s)
+                message = JobProgress(job_id, **vars(report))
             except BadMessage as error:
                 self._log.warning("job %s reports unusable progress: %s", job_id, error)
                 return
-            if progress.stage not in stages and len(stages) < MAX_STAGES:
-                stages.add(progress.stage)
+            if report.stage not in stages and len(stages) < MAX_STAGES:
+                stages.add(report.stage)
                 try:
-                    self._publish(self._store.stage(job_id, progress.stage))
+                    self._publish(self._store.stage(job_id, report.stage))
                 except sqlite3.Error as error:  # a milestone is not worth a job
                     self._log.warning("stage of job %s not recorded: %s", job_id, error)
+            older = self._progress
             self._progress = message
+            if older is not None and older.job_id == job_id and message.preview is None:
+                self._progress = replace(message, preview=older.preview)  # a late listener sees the newest picture too
             self._publish(message)
 
         return follow

@@ -9,6 +9,7 @@ import ctypes
 import faulthandler
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -24,9 +25,11 @@ from ex4d.progress import Progress, ProgressCallback
 from .failures import DISK_FULL
 from .log import start_log
 from .pipe import read_message, write_message
+from .preview import preview_jpeg
 
 DEFAULT_RUNNER = "ex4d.jobs:run_job"
 PROGRESS_INTERVAL_S = 0.1  # at most ten reports a second; a panel draws no faster
+PREVIEW_INTERVAL_S = 1.0
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 JobRunner = Callable[[str, Mapping[str, Any], dict[str, Path], Path, ProgressCallback], dict[str, Path]]
@@ -94,20 +97,25 @@ class Worker:
         return report
 
     def _reporter(self, job_id: str) -> ProgressCallback:
-        last_stage, last_time = "", 0.0
+        last_stage, last_time, last_preview = "", -math.inf, -math.inf
 
         def report(progress: Progress) -> None:
-            nonlocal last_stage, last_time
+            nonlocal last_stage, last_time, last_preview
             if self._cancelled.is_set():
                 raise Cancelled("The user stopped the job")
             now = time.monotonic()
             finished = progress.n > 0 and progress.i >= progress.n
-            if progress.stage == last_stage and not finished and now - last_time < PROGRESS_INTERVAL_S:
+            picture = progress.preview if now - last_preview >= PREVIEW_INTERVAL_S else None
+            hurry = finished or progress.stage != last_stage or picture is not None
+            if not hurry and now - last_time < PROGRESS_INTERVAL_S:
                 return
+            preview = None
+            if picture is not None:
+                preview, last_preview = preview_jpeg(picture), now
             last_stage, last_time = progress.stage, now
             message = {"t": "progress", "stage": progress.stage[:200], "i": progress.i, "n": progress.n}
             try:
-                write_message(self._reports, {**message, "eta_s": progress.eta_s})
+                write_message(self._reports, {**message, "eta_s": progress.eta_s, "preview": preview})
             except OSError:
                 os._exit(0)
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -249,6 +250,8 @@ class Client:
     def _sort(self, frames: list[bytes]) -> None:
         check_frames([len(frame) for frame in frames])
         rid, message = decode(frames[0])
+        if isinstance(message, JobProgress) and len(frames) == 2:
+            message = replace(message, preview=frames[1])
         if isinstance(message, JobEvent | JobProgress):
             self._events.append(message)
         elif rid in self._waiting:

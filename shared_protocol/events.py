@@ -3,7 +3,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class JobProgress:
     n: int
     eta_s: float | None = None
     message: str = ""  # for the panel: "Uploading plate.mp4", "Rendering the mesh 12/49"
+    preview: bytes | None = field(default=None, repr=False)  # JPEG, when there is a new one
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ class Inbox:
         """Add an event; never blocks for longer than another thread's put."""
         with self._lock:
             if isinstance(event, JobProgress):
+                older = self._events.get(event.job_id)
+                if event.preview is None and isinstance(older, JobProgress):  # words replace words, not the picture
+                    event = replace(event, preview=older.preview)
                 self._events[event.job_id] = event
                 return
             if isinstance(event, JobDone | JobFailed | JobCancelled):

@@ -38,6 +38,17 @@ class Within:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """Bytes or a text of a limited length."""
+
+    length: int
+
+    def check(self, value: Any, name: str) -> None:
+        if len(value) > self.length:
+            raise BadMessage(f"{name} may have {self.length} bytes, got {len(value)}")
+
+
+@dataclass(frozen=True)
 class PlainData:
     """A value made of None, bool, int, finite float, str, list and dict with text keys."""
 
@@ -71,6 +82,9 @@ class Checked:
             _check(hint, getattr(self, name), name)
 
 
+RAW = {"raw": True}
+"""Metadata of a field that does not stand in the header: it travels as the message's second frame."""
+
 _hints: dict[type, dict[str, Any]] = {}
 
 
@@ -83,9 +97,9 @@ def field_hints(cls: type) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses to dicts and tuples to lists, ready for msgpack."""
+    """Dataclasses to dicts and tuples to lists, ready for msgpack. Raw fields are left out."""
     if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value) if field.metadata != RAW}
     if isinstance(value, tuple):
         return [to_plain(item) for item in value]
     return value
@@ -119,7 +133,8 @@ def _build(cls: type[Checked], plain: Any, name: str) -> Checked:
     if not isinstance(plain, dict):
         raise BadMessage(f"{name} must be a map, got {type(plain).__name__}")
     hints = field_hints(cls)
-    values = {key: from_plain(hints[key], plain[key], f"{name}.{key}") for key in hints if key in plain}
+    raw = {field.name for field in fields(cls) if field.metadata == RAW}  # type: ignore[arg-type]
+    values = {key: from_plain(hints[key], plain[key], f"{name}.{key}") for key in hints if key in plain.keys() - raw}
     try:
         return cls(**values)
     except TypeError as error:  # a field without default is missing: the constructor's text names it

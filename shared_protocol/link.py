@@ -286,7 +286,7 @@ class Link:
             return
         if isinstance(event, messages.JobProgress):
             text = f"{event.stage} {event.i}/{event.n}" if event.n else event.stage
-            self._inbox.put(JobProgress(job.job_id, event.stage, event.i, event.n, event.eta_s, text))
+            self._inbox.put(JobProgress(job.job_id, event.stage, event.i, event.n, event.eta_s, text, event.preview))
             return
         if event.seq <= job.last_seq:
             return

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from .fields import Checked, Matches, PlainData, Within
+from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
-PROTOCOL_VERSION = (1, 0)
+PROTOCOL_VERSION = (1, 1)  # 1.1: previews
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
+PREVIEW_LIMIT = 64 * 1024  # bytes of a preview picture
 
 JobId = Annotated[str, Matches("[0-9a-f]{32}")]  # uuid4().hex, made by the client: sending twice is harmless
 Sha256 = Annotated[str, Matches("[0-9a-f]{64}")]
@@ -237,6 +238,7 @@ class JobProgress(Message):
     i: Count
     n: Count
     eta_s: float | None = None
+    preview: Annotated[bytes, AtMost(PREVIEW_LIMIT)] | None = field(default=None, repr=False, metadata=RAW)  # JPEG
 
 
 # Server

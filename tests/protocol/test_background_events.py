@@ -96,3 +96,12 @@ def test_the_fake_calls():
     assert done == CallDone(good, 3)
     assert isinstance(failed, CallFailed)
     assert (failed.call_id, type(failed.error)) == (bad, ValueError)
+
+
+def test_a_picture_waits_until_it_is_seen_while_words_replace_words():
+    inbox = Inbox()
+    inbox.put(JobProgress("a", "Working", 1, 3, preview=b"one"))
+    inbox.put(JobProgress("a", "Working", 2, 3))
+    assert inbox.take(1.0) == [JobProgress("a", "Working", 2, 3, preview=b"one")]
+    inbox.put(JobProgress("a", "Working", 3, 3))
+    assert inbox.take(1.0) == [JobProgress("a", "Working", 3, 3)]

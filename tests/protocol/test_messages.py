@@ -14,6 +14,7 @@ from shared_protocol.messages import (
     CHUNK_LIMIT,
     HEADER_LIMIT,
     MESSAGES,
+    PREVIEW_LIMIT,
     PROTOCOL_VERSION,
     CancelJob,
     GetBlob,
@@ -167,3 +168,11 @@ def test_every_error_tells_what_to_do():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LinkError)]
     assert len({kind.code for kind in kinds if kind is not errors.RemoteError}) == len(kinds) - 1
     assert all(kind.hint for kind in kinds)
+
+
+def test_a_preview_travels_beside_the_header():
+    progress = JobProgress(JOB, "Painting", 1, 2, None, b"\xff\xd8")
+    assert decode(encode(progress)) == (0, replace(progress, preview=None))
+    with pytest.raises(BadMessage, match="preview"):
+        replace(progress, preview=b"x" * (PREVIEW_LIMIT + 1))
+    assert decode(header(t="job.progress", stage="a", i=1, n=2, preview=5))[1].preview is None

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ex4d.errors import DepthError
 from ex4d.progress import Progress, ProgressCallback
 
@@ -48,6 +50,17 @@ def _steps(
     output = workdir / "result.txt"
     output.write_text("finished")
     return {"result.txt": output}
+
+
+def _paint(
+    params: Mapping[str, Any], inputs: dict[str, Path], workdir: Path, progress: ProgressCallback
+) -> dict[str, Path]:
+    """Reports with a picture at every step."""
+    for i in range(params["n"] + 1):
+        picture = np.full((480, 1024, 3), (0, 255 * i // params["n"], 255), np.uint8)
+        progress(Progress("Painting", i, params["n"], preview=picture))
+        time.sleep(params.get("step_s", 0.01))
+    return {}
 
 
 def _deaf(

@@ -12,10 +12,9 @@ from conftest import new_id
 
 from ex4d import errors
 from ex4d.errors import StorageError
-from ex4d.progress import Progress
 from server import artifacts as artifacts_module
 from server.artifacts import PART_LIFETIME_S, Artifacts
-from server.executor import Finished, WorkerLost
+from server.executor import Finished, Report, WorkerLost
 from server.failures import HINTS
 from server.jobs import SERVER_LOSSES, JobQueue
 from server.pipe import read_message, write_message
@@ -31,8 +30,8 @@ class StagedExecutor:
         self.outcomes = list(outcomes)
         self.last_report = 0.0
 
-    async def run(self, task, on_progress, cancel):
-        on_progress(Progress("Working", 1, 2))
+    async def run(self, task, on_report, cancel):
+        on_report(Report("Working", 1, 2))
         outcome = self.outcomes.pop(0)
         return outcome(task) if callable(outcome) else outcome
 
