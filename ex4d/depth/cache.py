@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import os
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import ex4d
+from ex4d.cache_folder import cache_folder
 from ex4d.depth.clip import DepthClip, DepthSource, DisparityClip
 from ex4d.errors import StorageError
 from ex4d.progress import Progress, ProgressCallback
@@ -39,7 +39,7 @@ def cached_estimate(source: DepthSource, clip: Clip, progress: ProgressCallback 
     Raises:
         DepthError: as the source's `estimate`.
     """
-    folder, key = cache_folder(), source.cache_key
+    folder, key = cache_folder("depth"), source.cache_key
     if folder is None or key is None:
         return source.estimate(clip, progress)
     path = folder / f"{entry_name(source.name, key, clip)}.npz"
@@ -52,20 +52,6 @@ def cached_estimate(source: DepthSource, clip: Clip, progress: ProgressCallback 
     elif progress is not None:
         progress(Progress("Reading the depth found before", 1, 1))
     return found
-
-
-def cache_folder() -> Path | None:
-    """Where found depth is kept; None when that is switched off."""
-    chosen = os.environ.get("EX4D_CACHE")
-    if chosen is not None:
-        return Path(chosen) / "depth" if chosen else None
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "ex4d" / "cache"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches" / "ex4d"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ex4d"
-    return base / "depth"
 
 
 def entry_name(source: str, key: dict[str, Any], clip: Clip) -> str:

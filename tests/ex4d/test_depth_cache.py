@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ex4d.cache_folder import cache_folder
 from ex4d.depth import DepthClip, DisparityClip, cache
-from ex4d.depth.cache import cache_folder, cached_estimate
+from ex4d.depth.cache import cached_estimate
 from ex4d.errors import Cancelled
 from ex4d.video import Clip
 
@@ -81,7 +82,7 @@ def test_sources_as_fast_as_reading_are_not_kept_and_the_cache_can_be_switched_o
     cached_estimate(CountingSource(cached=False), clip)
     assert not folder.exists()
     monkeypatch.setenv("EX4D_CACHE", "")
-    assert cache_folder() is None
+    assert cache_folder("depth") is None
     source = CountingSource()
     cached_estimate(source, clip)
     cached_estimate(source, clip)
