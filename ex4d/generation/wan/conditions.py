@@ -1,11 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the network is told beside the noise: the plate as the new camera sees it, and words."""
+"""What the network is told beside the noise: the plate as the new camera sees it, and words.
 
+Colour and mask are scaled just as in the EX-4D release's generate.py, its oddities included, because the weights were
+trained on them: a colour that goes through bfloat16, a mask that the VAE meets as -3 and 1, a first frame that is
+truncated to bytes, a still clip that goes on in grey.
+"""
+
+import random
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ex4d.errors import InputError, ShapeError
+from ex4d.generation.wan.camera_encoder import ray_latent
 from ex4d.generation.wan.denoise import Branch
+from ex4d.generation.wan.models import WanModels, computing, frame_caches_dropped
+from ex4d.progress import ProgressCallback, track
+
+MAX_FRAMES = 81  # Wan2.1 was trained on up to 81, EX-4D was tuned on 49
+SIDE_STEP = 16  # 8 of the VAE times 2 of the DiT's patches
+RANDOM_BLOCK = (2, 8)  # sides of the release's random erosion, both included
 
 
 @dataclass(frozen=True)
@@ -19,3 +37,126 @@ class Conditions:
     y: Tensor  # beside the noise: 4 channels of mask, 16 of the first frame's latents. [1, 20, f, h, w]
     clip: Tensor  # the first frame as CLIP sees it. [1, 257, 1280]
     context: dict[Branch, Tensor]  # the prompts, zeros after their last word. [1, 512, 4096]
+
+
+def conditions_of(
+    models: WanModels,
+    color: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    context: dict[Branch, Tensor],
+    *,
+    together: bool,
+    progress: ProgressCallback | None = None,
+) -> Conditions:
+    """Encode what the new camera sees.
+
+    Args:
+        models: VAE, CLIP and camera encoder are used.
+        color: the plate as the new camera sees it; what the mask leaves out is not looked at. [F, H, W, 3]
+        mask: where it does, eroded. [F, H, W]
+        context: the prompts' embeddings. [1, 512, 4096] each
+        together: encode the VAE's three clips as one batch: faster, 6e-7 away from one after the other.
+        progress: told after each clip; it may cancel.
+    """
+    seen = torch.from_numpy(mask).to(models.device)
+    video = masked_video(torch.from_numpy(color).to(models.device), seen)
+    twice_scaled = torch.where(seen, 1.0, -3.0).expand(3, -1, -1, -1)
+    first = first_frame(video)
+    still = torch.cat([first[:, None], torch.zeros_like(video[:, 1:], dtype=torch.float32)], dim=1)
+    clips = [clip.to(models.dtype)[None] for clip in (video, twice_scaled, still)]
+    del video, twice_scaled, still
+    batches = [torch.cat(clips)] if together else clips
+    with torch.no_grad(), models.autocast():
+        with computing(models.vae, models.device), frame_caches_dropped(models.vae):
+            parts = track(batches, "Looking at the plate", progress)
+            latents = torch.cat([models.vae.single_encode(clip, models.device) for clip in parts])
+        video_latents, mask_latents, still_latents = latents.split(1)
+        with computing(models.image_encoder, models.device):
+            clip = models.image_encoder.encode_image([first[None].to(models.dtype)])
+        with computing(models.camera_encoder, models.device):
+            ray = ray_latent(models.camera_encoder, video_latents, mask_latents)
+    known = torch.zeros_like(still_latents[:, :4])
+    known[:, :, 0] = 1
+    y = torch.cat([known, still_latents], dim=1)
+    return Conditions(ray, y, clip, {branch: words.to(models.device) for branch, words in context.items()})
+
+
+def masked_video(color: Tensor, mask: Tensor) -> Tensor:
+    """The plate as -1..1 in the release's bfloat16, -1 where the mask leaves it out.
+
+    Args:
+        color: uint8 [F, H, W, 3]
+        mask: bool [F, H, W]
+
+    Returns:
+        bfloat16 [3, F, H, W]
+    """
+    unit = color.permute(3, 0, 1, 2).float() / 255
+    return (unit * mask).to(torch.bfloat16) * 2 - 1
+
+
+def first_frame(video: Tensor) -> Tensor:
+    """The first frame as the release hands it on: truncated to bytes on the way, a grey level darker here and there.
+
+    Args:
+        video: bfloat16 [3, F, H, W]
+
+    Returns:
+        float32 -1..1 [3, H, W]
+    """
+    levels = ((video[:, 0].float() * 0.5 + 0.5) * 255).byte()
+    return levels.float() * (2 / 255) - 1
+
+
+def eroded(mask: NDArray[np.bool_], erosion_px: int | None, seed: int = 0) -> NDArray[np.bool_]:
+    """Shrink a mask by a block, so that soft and torn edges of the plate are painted anew.
+
+    Args:
+        mask: where the plate shows. [F, H, W]
+        erosion_px: side of the block, 0 for none; None for the release's: in each frame a random one from 2 to 8, here
+            drawn by Python's `random.Random(seed).randint(2, 8)`, frame after frame.
+        seed: of the random sides.
+
+    Returns:
+        The borders of the picture do not shrink. bool [F, H, W]
+    """
+    draw = random.Random(seed)  # noqa: S311 - a picture, no secret
+    sides = [draw.randint(*RANDOM_BLOCK) if erosion_px is None else max(erosion_px, 1) for _ in mask]
+    frames = [
+        cv2.erode(frame.astype(np.uint8), np.ones((side, side), np.uint8))
+        for frame, side in zip(mask, sides, strict=True)
+    ]
+    return np.stack(frames).astype(bool)
+
+
+def check_pictures(color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Refuse what the networks cannot take.
+
+    Raises:
+        ShapeError: wrong shape, dtype, count of frames or size.
+    """
+    if color.dtype != np.uint8 or color.ndim != 4 or color.shape[-1] != 3:
+        raise ShapeError(f"color must be uint8 [F, H, W, 3], got {color.dtype} {list(color.shape)}.")
+    if mask.dtype != np.bool_ or mask.shape != color.shape[:3]:
+        raise ShapeError(f"mask must be bool {list(color.shape[:3])} as color is, got {mask.dtype} {list(mask.shape)}.")
+    count, height, width = mask.shape
+    if count % 4 != 1 or count > MAX_FRAMES:
+        raise ShapeError(f"color must have 4 n + 1 frames, at most {MAX_FRAMES}, got {count}. Pad it or paint windows.")
+    if height % SIDE_STEP or width % SIDE_STEP or not height or not width:
+        raise ShapeError(f"color's height and width must be multiples of {SIDE_STEP}, got {height} and {width}.")
+
+
+def check_seen(mask: NDArray[np.bool_]) -> None:
+    """Refuse a clip in which there is nothing to go by.
+
+    Args:
+        mask: eroded. [F, H, W]
+
+    Raises:
+        InputError: nothing of the plate shows, in no frame or not in the first.
+    """
+    advice = "Move the camera so that it sees the plate, or make the mask's erosion smaller."
+    if not mask.any():
+        raise InputError(f"The camera sees nothing of the plate in any of its {len(mask)} frames. {advice}")
+    if not mask[0].any():
+        raise InputError(f"The camera sees nothing of the plate in the first frame, which all others follow. {advice}")

@@ -63,3 +63,12 @@ def computing(network: Any, device: torch.device) -> Iterator[None]:
     finally:
         for weight, data in zip(weights, kept, strict=True):
             weight.data = data
+
+
+@contextmanager
+def frame_caches_dropped(vae: Any) -> Iterator[None]:
+    """Free what the VAE's causal layers keep of the frames before: without this, until its next clip."""
+    try:
+        yield
+    finally:
+        vae.model.clear_cache()

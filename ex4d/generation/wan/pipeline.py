@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the new camera sees of the plate to a whole picture: Wan2.1 with EX-4D, one window at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ex4d.generation.wan.conditions import Conditions, check_pictures, check_seen, conditions_of, eroded
+from ex4d.generation.wan.denoise import Guided, OnLatents, Velocity, denoise, guided, initial_noise
+from ex4d.generation.wan.models import WanModels, computing, frame_caches_dropped
+from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.prompts import prompt_embeddings
+from ex4d.generation.wan.schedule import flow_schedule
+from ex4d.generation.wan.settings import PaintSettings
+from ex4d.progress import ProgressCallback, track
+
+LATENT_CHANNELS = 16
+
+
+def velocity_of(models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
+    """The DiT with the arithmetic that a mode asks for."""
+    if mode.precision == "reference":
+        from ex4d.generation.wan.reference_forward import ReferenceForward
+
+        return ReferenceForward(models.dit, conditions)
+    from ex4d.generation.wan.fast_forward import FastForward
+
+    return FastForward(models.dit, conditions, mode)
+
+
+class WanPipeline:
+    """The networks, ready to paint."""
+
+    def __init__(
+        self,
+        models: WanModels,
+        bind: Callable[[WanModels, Conditions, Mode], Velocity] = velocity_of,
+        guide: Callable[[Velocity, Mode, int], Guided] = guided,
+    ) -> None:
+        """Take the networks as they were loaded.
+
+        Args:
+            models: for the modes that will be asked for.
+            bind: binds the DiT to a job's conditions.
+            guide: turns it into the whole answer of a step; several GPUs and step caches have their own.
+        """
+        self.models = models
+        self.bind = bind
+        self.guide = guide
+
+    def paint(
+        self,
+        color: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        settings: PaintSettings,
+        progress: ProgressCallback | None = None,
+        on_preview: OnLatents | None = None,
+    ) -> NDArray[np.uint8]:
+        """Paint a clip.
+
+        Args:
+            color: the plate as the new camera sees it. 4 n + 1 frames, at most 81; sides multiples of 16. [F, H, W, 3]
+            mask: where it sees the plate. [F, H, W]
+            settings: see there.
+            progress: told about every step of every stage; it may cancel.
+            on_preview: shown the clean latents that each step expects. (step, float32 [1, 16, f, h, w])
+
+        Returns:
+            RGB, new everywhere: what the mask covers is the model's picture of it. uint8 [F, H, W, 3]
+
+        Raises:
+            ShapeError: the pictures do not fit the networks.
+            InputError: the camera sees nothing of the plate.
+            NonFiniteError: the networks answered with something that is no number.
+        """
+        models, mode = self.models, settings.mode
+        check_pictures(color, mask)
+        seen = eroded(mask, settings.erosion_px, settings.seed)
+        check_seen(seen)
+        with torch.no_grad():
+            positive, negative = prompt_embeddings(models, (settings.prompt, settings.negative_prompt), progress)
+            told = conditions_of(
+                models,
+                color,
+                seen,
+                {"positive": positive, "negative": negative},
+                together=mode.precision == "fast",
+                progress=progress,
+            )
+            answer = self.guide(self.bind(models, told, mode), mode, settings.steps)
+            noise = initial_noise((1, LATENT_CHANNELS, *told.y.shape[2:]), settings.seed, models.device)
+            latents = denoise(answer, noise, flow_schedule(settings.steps), progress, on_preview)
+            return decode(models, latents, progress)
+
+
+def decode(models: WanModels, latents: Tensor, progress: ProgressCallback | None = None) -> NDArray[np.uint8]:
+    """Turn latents into pictures, four frames at a time, so that no clip of floats is ever held.
+
+    Args:
+        models: its VAE is used.
+        latents: float32 [1, 16, f, h, w]
+        progress: told after every latent frame; it may cancel.
+
+    Returns:
+        Truncated to bytes as in the release. uint8 [4 f - 3, 8 h, 8 w, 3]
+    """
+    vae = models.vae.model
+    mean, inverse_deviation = (scale.to(latents).view(1, -1, 1, 1, 1) for scale in models.vae.scale)
+    pictures = []
+    with torch.no_grad(), models.autocast(), computing(models.vae, models.device), frame_caches_dropped(models.vae):
+        vae.clear_cache()
+        features = vae.conv2(latents / inverse_deviation + mean)
+        cache = vae._feat_map
+        for i in track(range(features.shape[2]), "Developing the frames", progress):
+            decoded, cache, _ = vae.decoder(features[:, :, i : i + 1], feat_cache=cache, feat_idx=[0])
+            levels = ((decoded[0].clamp(-1, 1).float() + 1) * 127.5).clamp(0, 255).byte()
+            pictures.append(levels.permute(1, 2, 3, 0).cpu().numpy())
+    return np.concatenate(pictures)
