@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import ex4d
-from ex4d.commands import demo, doctor, export_depth, generate, reconstruct, render, report
+from ex4d.commands import (
+    demo,
+    doctor,
+    export_depth,
+    generate,
+    models_download,
+    models_list,
+    models_verify,
+    reconstruct,
+    render,
+    report,
+)
 from ex4d.errors import Cancelled, Ex4dError
 
 Subparsers = Any  # argparse's own type is private and generic over it
@@ -140,6 +151,35 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_models_commands(commands: Subparsers) -> None:
+    parser = commands.add_parser("models", help="list, fetch and check the weights of models")
+    models = parser.add_subparsers(dest="models_command", required=True, metavar="COMMAND")
+    command = add_command(
+        models, "list", models_list, "say which models there are, what for, and which are here", "ex4d models list"
+    )
+    command.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    command = add_command(
+        models,
+        "download",
+        models_download,
+        "fetch models and what they need; goes on where it stopped",
+        "ex4d models download ex4d",
+    )
+    command.add_argument("names", nargs="+", metavar="NAME", help="of the list, or OWNER/NAME of a depth model")
+    command.add_argument(
+        "--accept-licence", action="store_true", help="fetch models whose licence forbids or limits paid work"
+    )
+    command = add_command(
+        models,
+        "verify",
+        models_verify,
+        "check weights that are on this machine, by sum or by structure",
+        "ex4d models verify wan",
+    )
+    command.add_argument("names", nargs="*", metavar="NAME", help="which (default: all that are here)")
+    command.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ex4d", description="Re-shoot a filmed plate from a new camera.")
     parser.add_argument("--version", action="version", version=f"ex4d {ex4d.__version__}")
@@ -211,6 +251,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_camera_options(command, "take1")
     add_engine_options(command)
 
+    add_models_commands(commands)
     add_command(commands, "doctor", doctor, "say what this machine can do and what it lacks", "ex4d doctor")
     for name in ("reconstruct", "render", "generate", "export-depth", "take", "doctor"):
         commands.choices[name].add_argument("--json", action="store_true", help="print the outcome as JSON")

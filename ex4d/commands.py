@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ex4d.errors import InputError
+from ex4d.errors import InputError, MachineError
 from ex4d.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class TerminalProgress:
         if self.bar is None or report.stage != self.stage:
             self.close()
             self.stage = report.stage
-            self.bar = tqdm(desc=report.stage, total=report.n or None, file=sys.stderr, mininterval=0.2)
+            large = report.n >= 1_000_000  # bytes
+            self.bar = tqdm(
+                desc=report.stage, total=report.n or None, unit_scale=large, file=sys.stderr, mininterval=0.2
+            )
         self.bar.update(report.i - self.bar.n)
 
     def __enter__(self) -> "TerminalProgress":
@@ -216,6 +219,71 @@ def doctor(options: argparse.Namespace) -> int:
             if not finding.ok:
                 print(f"{'':>8}  {finding.cure}")
     return 0 if all(finding.ok or not finding.required for finding in findings) else 3
+
+
+def models_list(options: argparse.Namespace) -> int:
+    from ex4d.models import MODELS, look
+
+    found = [look(model) for model in MODELS.values()]
+    if options.json:
+        shown = ("name", "repository", "what", "purpose", "licence", "commercial_use", "size_gb", "files", "needs")
+        entries = [
+            {key: getattr(one.model, key) for key in (*shown, "command")}
+            | {"state": one.state, "folder": str(one.folder), "faults": one.faults}
+            for one in found
+        ]
+        print(json.dumps(entries, indent=2))
+        return 0
+    paid = {True: "paid work allowed", False: "no paid work", None: "paid work: read the licence"}
+    for one in found:
+        model = one.model
+        print(f"{one.state:>8}  {model.name}: {model.what}, {model.size}")
+        print(f"{'':>8}  for: {model.purpose}")
+        print(f"{'':>8}  licence: {model.licence} ({paid[model.commercial_use]})")
+        print(f"{'':>8}  {'in' if one.state != 'missing' else 'goes to'}: {one.folder}")
+        if one.state == "partial":
+            print(f"{'':>8}  {'; '.join(one.faults)}")
+        if one.state != "complete":
+            print(f"{'':>8}  fetch it: {model.command}{f' ({model.note})' if model.note else ''}")
+    return 0
+
+
+def models_download(options: argparse.Namespace) -> int:
+    from ex4d.models import with_needs
+    from ex4d.models.download import accepted, download
+
+    models = with_needs(options.names)
+    for model in models:
+        print(f"{model.name}: {model.what}, {model.size}. Licence: {model.licence} ({model.page})")
+    accepted(models, options.accept_licence)
+    with TerminalProgress() as progress:
+        folders = [download(model, options.accept_licence, progress=progress) for model in models]
+    for model, folder in zip(models, folders, strict=True):
+        print(f"{model.name} is complete in {folder}")
+    return 0
+
+
+def models_verify(options: argparse.Namespace) -> int:
+    from ex4d.models import MODELS, look, model_named
+    from ex4d.models.verify import verify
+
+    named = [model_named(name) for name in options.names]
+    models = named or [model for model in MODELS.values() if look(model).state != "missing"]
+    if not models:
+        raise MachineError("No weights are on this machine. `ex4d models list` says which there are.")
+    with TerminalProgress() as progress:
+        checks = {model.name: verify(model, progress=progress) for model in models}
+    if options.json:
+        print(json.dumps({name: [check.__dict__ for check in found] for name, found in checks.items()}, indent=2))
+    else:
+        for name, found in checks.items():
+            for check in found:
+                state = f"good ({check.how})" if check.fault is None else f"BAD: {check.fault}"
+                print(f"{name:>14}  {check.file}: {state}")
+    bad = sorted({name for name, found in checks.items() for check in found if check.fault is not None})
+    if bad and not options.json:
+        print(f"Remove the bad files and fetch them again: ex4d models download {' '.join(bad)}")
+    return MachineError.exit_code if bad else 0
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from ex4d.models import MODELS, look
+
 LEAST_FREE_DISK_GB = 5.0  # a 49-frame 1080p shot with lossless passes takes about 1.5 GB
 LEAST_MEMORY_GB = 8.0  # the same shot in memory, with its depth and conditioning, takes about 2 GB
 
@@ -27,7 +29,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that a take on this machine could need."""
-    return [*_packages(), _memory(), _disk(), _gpu(), _wan(), _blender()]
+    return [*_packages(), _memory(), _disk(), _gpu(), _wan(), *_weights(), _blender()]
 
 
 def _packages() -> list[Finding]:
@@ -86,8 +88,22 @@ def _wan() -> Finding:
     try:
         return Finding("Wan2.1 engine", True, f"diffsynth {version('diffsynth')}", required=False)
     except PackageNotFoundError:
-        cure = "The preview engine fills the unseen part instead; it says so in every take."
+        cure = "pip install 'ex4d[wan]' -c constraints.txt. Until then the preview engine fills the unseen part."
         return Finding("Wan2.1 engine", False, "not installed", cure, required=False)
+
+
+def _weights() -> list[Finding]:
+    findings = []
+    for model in MODELS.values():
+        found = look(model)
+        text = {
+            "complete": f"in {found.folder}",
+            "partial": f"not complete in {found.folder}: {'; '.join(found.faults[:3])}",
+            "missing": "not on this machine",
+        }[found.state]
+        cure = f"{model.command} ({model.size}; licence: {model.licence})"
+        findings.append(Finding(f"weights {model.name}", found.state == "complete", text, cure, required=False))
+    return findings
 
 
 def _blender() -> Finding:

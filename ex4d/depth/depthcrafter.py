@@ -11,9 +11,9 @@ from ex4d.depth.clip import DisparityClip, SourceOptions
 from ex4d.depth.device import need_packages, torch_device
 from ex4d.depth.known import number
 from ex4d.depth.sizes import RELEASE_SIDE, SIDE_MULTIPLE, resized, work_size
-from ex4d.depth.weights import Weights, find_weights
 from ex4d.document import Json
 from ex4d.errors import DepthError
+from ex4d.models import MODELS, find_weights
 from ex4d.progress import ProgressCallback
 from ex4d.video import Clip
 
@@ -23,27 +23,7 @@ weights=FOLDER, svd=FOLDER: where the networks lie, when not in the usual places
 
 RELEASE_STEPS, RELEASE_SEED = 5, 42  # recon.py
 
-UNET = Weights(
-    repository="tencent/DepthCrafter",
-    what="DepthCrafter",
-    licence="academic, research and education only; no production use",
-    size="3.1 GB",
-    files=("config.json", "diffusion_pytorch_model*.safetensors"),
-)
-SVD = Weights(
-    repository="stabilityai/stable-video-diffusion-img2vid",
-    what="Stable Video Diffusion, whose VAE and image encoder DepthCrafter uses",
-    licence="Stability AI community licence",
-    size="1.5 GB",
-    files=(
-        "vae/config.json",
-        "vae/*.fp16.safetensors",
-        "image_encoder/config.json",
-        "image_encoder/*.fp16.safetensors",
-        "scheduler/scheduler_config.json",
-    ),
-    note="accept its licence on its page first, and log in with: hf auth login",
-)
+UNET, SVD = MODELS["depthcrafter"], MODELS["svd"]
 
 
 @dataclass(frozen=True)

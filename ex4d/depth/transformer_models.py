@@ -12,9 +12,9 @@ from ex4d.depth.alignment import steadied
 from ex4d.depth.clip import DepthClip, DisparityClip, SourceOptions
 from ex4d.depth.device import need_packages, torch_device
 from ex4d.depth.known import number, switch
-from ex4d.depth.weights import Weights, find_weights
 from ex4d.document import Json
 from ex4d.errors import DepthError, MachineError
+from ex4d.models import DEPTH_ESTIMATORS, MODELS, UNKNOWN_LICENCE, depth_estimator, find_weights
 from ex4d.progress import ProgressCallback, track
 from ex4d.video import Clip
 
@@ -22,25 +22,8 @@ TRANSFORMERS_OPTIONS = ("model", "weights", "batch", "device", "raw")
 """model=OWNER/NAME on the Hugging Face hub. weights=FOLDER: where it lies, when not in the usual places. batch=N frames
 at a time. device=NAME. raw=yes: leave the frames as the model answers them, flicker included."""
 
-DEFAULT_MODEL = "depth-anything/Depth-Anything-V2-Small-hf"
+DEFAULT_MODEL = MODELS["depth-anything"].repository
 GPU_BATCH = 8
-
-# Licences and what they say about paid work, from the models' cards and repositories; anything else is "look it up".
-APACHE, NON_COMMERCIAL = ("Apache-2.0", True), ("CC-BY-NC-4.0", False)
-LICENCES: dict[str, tuple[str, bool]] = {
-    DEFAULT_MODEL: APACHE,
-    "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf": APACHE,
-    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf": APACHE,
-    "depth-anything/Depth-Anything-V2-Base-hf": NON_COMMERCIAL,
-    "depth-anything/Depth-Anything-V2-Large-hf": NON_COMMERCIAL,
-    "depth-anything/Depth-Anything-V2-Metric-Indoor-Base-hf": NON_COMMERCIAL,
-    "depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf": NON_COMMERCIAL,
-    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Base-hf": NON_COMMERCIAL,
-    "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf": NON_COMMERCIAL,
-    "apple/DepthPro-hf": ("Apple's own for this model, which reads as non-commercial: have it checked", False),
-}
-UNKNOWN_LICENCE = "not known here: look at the model's page before paid work"
-SIZES = {DEFAULT_MODEL: "0.1 GB"}  # 24.8 M float32 weights
 
 Answer = Literal["disparity", "metres"]
 # What each kind of model answers, from transformers 5.23; Depth Anything says it in its configuration.
@@ -78,15 +61,15 @@ class TransformersDepth:
 
     @property
     def label(self) -> str:
-        return self.model.rpartition("/")[2].removesuffix("-hf").replace("-", " ")
+        return depth_estimator(self.model).what
 
     @property
     def licence(self) -> str:
-        return LICENCES[self.model][0] if self.model in LICENCES else UNKNOWN_LICENCE
+        return depth_estimator(self.model).licence
 
     @property
     def commercial_use(self) -> bool | None:
-        return LICENCES[self.model][1] if self.model in LICENCES else None
+        return depth_estimator(self.model).commercial_use
 
     @property
     def cache_key(self) -> dict[str, Json]:
@@ -100,22 +83,22 @@ class TransformersDepth:
             DepthError: the model is of a kind that is not supported, or its answers are no depth.
         """
         need_packages(self.label, "torch", "transformers")
-        files = ("config.json", "preprocessor_config.json", "*.safetensors")
-        wanted = Weights(self.model, self.label, self.licence, SIZES.get(self.model), files)
-        folder = find_weights(wanted, self.weights)
+        folder = find_weights(depth_estimator(self.model), self.weights)
         answers, kind, focal_px = self._answers(folder, clip.frames, progress)
         if not np.isfinite(answers).all():
             raise DepthError(f"{self.label} answered with numbers that are no depth. Check its weights in '{folder}'.")
         disparity = answers if kind == "disparity" else _inverse(answers, self.label)
         if not self.raw and len(disparity) > 1:
             disparity = steadied(disparity, clip.frames, progress)
+        known = self.model in DEPTH_ESTIMATORS
+        notices = () if known else (f"The licence of {self.model} is {UNKNOWN_LICENCE}.",)
         origin: dict[str, Any] = {
             "source": self.label,
             "licence": self.licence,
             "commercial_use": self.commercial_use,
             "focal_px": focal_px,
             "parameters": self.cache_key,
-            "notices": () if self.model in LICENCES else (f"The licence of {self.model} is {UNKNOWN_LICENCE}.",),
+            "notices": notices,
         }
         if kind == "disparity":
             return DisparityClip(disparity=disparity, **origin)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the depth models do before any network runs: options, licences, finding weights; and steadying their answers."""
+"""What the depth models do before any network runs: options and licences; and steadying their answers."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +10,9 @@ import pytest
 
 from ex4d.depth import SourceOptions, depth_source
 from ex4d.depth.alignment import flicker, robust_line, steadied
-from ex4d.depth.depthcrafter import UNET
 from ex4d.depth.device import need_packages
 from ex4d.depth.file_formats import read_depth_file
 from ex4d.depth.sizes import work_size
-from ex4d.depth.weights import find_weights
 from ex4d.errors import Cancelled, DepthError, MachineError
 from ex4d.video import Clip, read_video
 
@@ -74,44 +72,6 @@ def test_the_working_size_is_the_release_s(size, expected):
     assert work_size(*size, 1024) == expected
 
 
-# ------------------------------------------------------------------------------------------------------- weights
-
-
-def put(folder: Path, *files: str) -> Path:
-    for file in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_bytes(b"")
-    return folder
-
-
-def test_missing_weights_are_named_with_size_licence_command_and_place(tmp_path):
-    with pytest.raises(MachineError) as error:
-        find_weights(UNET)
-    message = str(error.value)
-    for part in ("DepthCrafter", "3.1 GB", "research", "hf download tencent/DepthCrafter"):
-        assert part in message
-    assert str(tmp_path / "models" / "tencent" / "DepthCrafter") in message
-
-
-def test_weights_are_found_in_the_named_folder_the_models_folder_and_the_cache(tmp_path):
-    files = ("config.json", "diffusion_pytorch_model.safetensors")
-    snapshots = tmp_path / "hub" / "models--tencent--DepthCrafter" / "snapshots"
-    old, new = put(snapshots / "a", *files), put(snapshots / "b", *files)
-    put(snapshots.parent / "refs", "main").joinpath("main").write_text("b", encoding="utf-8")
-    assert find_weights(UNET) == new
-    assert old.is_dir()
-    own = put(tmp_path / "models" / "tencent" / "DepthCrafter", *files)
-    assert find_weights(UNET) == own
-    named = put(tmp_path / "elsewhere", *files)
-    assert find_weights(UNET, named) == named
-
-
-def test_half_a_download_is_not_taken_and_what_it_lacks_is_said(tmp_path):
-    folder = put(tmp_path / "half", "config.json")
-    with pytest.raises(MachineError, match=r"half' lacks diffusion_pytorch_model\*\.safetensors"):
-        find_weights(UNET, folder)
-
-
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
     with pytest.raises(MachineError, match=r"no_such_package.*pip install 'ex4d\[depth\]'"):
         need_packages("A model", "numpy", "no_such_package")
@@ -120,7 +80,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it():
 def test_without_weights_the_source_says_what_is_missing_before_it_starts():
     clip = Clip(np.zeros((2, 64, 64, 3), np.uint8), Fraction(24), 0, Path("plate.mp4"), "0" * 64, None, ())
     for name in ("depthcrafter", "transformers"):
-        with pytest.raises(MachineError, match=r"hf download|pip install 'ex4d\[depth\]'"):
+        with pytest.raises(MachineError, match=r"ex4d models download|pip install 'ex4d\[depth\]'"):
             depth_source(name).estimate(clip)
 
 
