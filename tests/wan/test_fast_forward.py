@@ -119,7 +119,7 @@ def test_blocks_may_come_from_elsewhere():
 
     forward = FastForward(dit, conditions, MODES["lossless"], blocks=Lent(dit))
     ours = forward(LATENTS, TIMESTEP, "positive")
-    assert asked == [0, 1, 0, 1]
+    assert asked == [0, 1]  # only the conditions' keys are needed to bind
     torch.testing.assert_close(ours, FastForward(dit, conditions, MODES["lossless"])(LATENTS, TIMESTEP, "positive"))
 
 

@@ -7,10 +7,9 @@ the same in each step computed once per job. With float32 weights it equals diff
 
 Two seams:
 
-- `blocks`: any sized iterable of `BlockWeights`, walked once when the job is bound (for the conditions' keys) and once
-  per forward, in order. A block's tensors are needed until the next one is asked for, on the stream that is current
-  then. The default lends the network's own tensors; one that keeps them elsewhere copies each block to the GPU before
-  it yields it.
+- `blocks`: any sized iterable of `BlockWeights`, walked once per forward, in order. A block's tensors are needed until
+  the next one is asked for, on the stream that is current then; its `cross` is not: `crosses` lends them, once when
+  the job is bound. The default lends the network's own tensors; streaming.py brings them to the GPU from main memory.
 - `sharding`: how tokens are divided among processes and how their self-attention meets. `share` and `whole` are exact
   inverses along the tokens (dim 1); `attend` gets this process's q, k, v [1, tokens, heads, head_dim] and the attention
   of one process, and returns what this process's tokens attended to. All else is per token.
@@ -26,6 +25,7 @@ from torch.nn.functional import conv3d, layer_norm, linear, silu
 from ex4d.generation.wan.attention import Attention, Backend, attention, best_backend
 from ex4d.generation.wan.block import (
     BlockWeights,
+    Cross,
     CrossKeys,
     block_output,
     block_weights,
@@ -33,6 +33,7 @@ from ex4d.generation.wan.block import (
     cross_keys,
     self_attention_inputs,
 )
+from ex4d.generation.wan.compiling import compiled_on
 from ex4d.generation.wan.fp8 import is_quantised
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.rope import rope_table
@@ -56,6 +57,7 @@ class BlockSource(Protocol):
 
     def __iter__(self) -> Iterator[BlockWeights]: ...
     def __len__(self) -> int: ...
+    def crosses(self) -> Iterator[Cross]: ...
 
 
 class Sharding(Protocol):
@@ -90,6 +92,9 @@ class ResidentBlocks(Sequence[BlockWeights]):
 
     def __getitem__(self, index: Any) -> Any:
         return self._blocks[index]
+
+    def crosses(self) -> Iterator[Cross]:
+        return (block.cross for block in self._blocks)
 
 
 class FastForward:
@@ -126,6 +131,9 @@ class FastForward:
         self._sharding: Sharding = sharding or OneProcess()
         self._attention = attention(self.backend)
         self._heads = dit.blocks[0].self_attn.num_heads
+        self._self_attention_inputs = compiled_on(self.device, self_attention_inputs)
+        self._cross_attention_inputs = compiled_on(self.device, cross_attention_inputs)
+        self._block_output = compiled_on(self.device, block_output)
 
         with torch.no_grad():
             self._bind(conditions)
@@ -152,10 +160,10 @@ class FastForward:
         image = dit.img_emb(conditions.clip.to(self.device, dtype))
         texts = {name: dit.text_embedding(text.to(self.device, dtype)) for name, text in conditions.context.items()}
         keys: dict[str, list[CrossKeys]] = {name: [] for name in texts}
-        for weights in self._blocks:
+        for cross in self._blocks.crosses():
             shared: CrossKeys | None = None
             for name, text in texts.items():
-                made = cross_keys(text, image, weights.cross, self._heads)
+                made = cross_keys(text, image, cross, self._heads)
                 shared = shared or made
                 keys[name].append(made._replace(k_image=shared.k_image, v_image=shared.v_image))
         return keys
@@ -178,12 +186,12 @@ class FastForward:
         x = self._constant + linear(self._sharding.share(patches), self._patch_weight)
         embedded, time = _time(timestep, self._dit)
         for weights, keys in zip(self._blocks, self._keys[branch], strict=True):
-            q, k, v = self_attention_inputs(x, time, weights, self._cosine, self._sine)
+            q, k, v = self._self_attention_inputs(x, time, weights, self._cosine, self._sine)
             attended = self._sharding.attend(q, k, v, self._attention)
-            x, q = cross_attention_inputs(x, attended, time, weights)
+            x, q = self._cross_attention_inputs(x, attended, time, weights)
             text = self._attention(q, keys.k, keys.v)
             image = self._attention(q, keys.k_image, keys.v_image)
-            x = block_output(x, text, image, time, weights)
+            x = self._block_output(x, text, image, time, weights)
         patches = self._sharding.whole(_head(x, embedded, self._dit))
         return _unpatched(patches, self._grid, self._dit.patch_size)
 
