@@ -24,15 +24,6 @@ from ex4d.storage import replacing
 
 TOKENS = 512  # the DiT's context: shorter prompts are padded with zeros
 
-# EX-4D release, generate.py
-PROMPT = "4K ultra HD, surround motion, realistic tone, panoramic shot, wide-angle view, cinematic quality"
-NEGATIVE_PROMPT = (
-    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
-    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
-    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
-    "legs, many people in the background, walking backwards"
-)
-
 
 def prompt_embeddings(
     models: WanModels, prompts: Sequence[str], progress: ProgressCallback | None = None
