@@ -80,9 +80,14 @@ def download(
 def _fetch_missing(model: Model, folder: Path, progress: ProgressCallback | None) -> None:
     started = read_record(folder, model.repository)
     revision, files = _describe(model, None if started is None else started.revision)
-    known = dict(started.files) if started is not None and started.revision == revision else {}
-    known = {file.name: known.get(file.name) or FileRecord(file.size, file.sha256) for file in files}
-    missing = [file for file in files if not _is_there(folder, file, started is not None, progress)]
+    same = started is not None and started.revision == revision
+    known = {file.name: FileRecord(file.size, file.sha256) for file in files}
+    if started is not None and same:
+        known |= started.files
+    else:  # what is half here may be of another version
+        for file in files:
+            _part(folder, file).unlink(missing_ok=True)
+    missing = [file for file in files if not _is_there(folder, file, same, progress)]
     total = sum(file.size for file in files)
     done = total - sum(file.size for file in missing)
     _need_room(model, folder, sum(file.size - _arrived(_part(folder, file)) for file in missing))
