@@ -131,6 +131,38 @@ def camera_to_shot(world_to_camera_pose: Array) -> Array:
     return np.asarray(BLENDER_FROM_OPENCV @ np.linalg.inv(world_to_camera_pose) @ CAMERA_FLIP)
 
 
+def shot_from_solved(camera_to_solved: Array, points: Array) -> tuple[Array, Array]:
+    """Bring a solve into the shot's world, which is its first camera's frame.
+
+    Args:
+        camera_to_solved: each frame's pose as Blender's tracking keeps it: Blender's camera axes, any world. [T, 4, 4]
+        points: the solved tracks, in that world. [P, 3]
+
+    Returns:
+        world_to_camera of each frame, rigid, OpenCV axes [T, 4, 4], and the points in the shot's world [P, 3].
+    """
+    to_first = CAMERA_FLIP @ np.linalg.inv(camera_to_solved[0])
+    poses = np.tile(np.eye(4), (len(camera_to_solved), 1, 1))
+    for pose, camera_to_world in zip(poses, to_first @ camera_to_solved @ CAMERA_FLIP, strict=True):
+        rotation = _rotation(camera_to_world, "the solved camera")
+        pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ camera_to_world[:3, 3]
+    return poses, points @ to_first[:3, :3].T + to_first[:3, 3]
+
+
+def mesh_to_shot(camera_to_world: Array) -> Array:
+    """Return the Blender matrix, relative to the shot's Empty, of the mesh of a frame whose camera stood there.
+
+    A frame's mesh is built before a camera at the Empty that looks along +Y; this moves it before the frame's own.
+
+    Args:
+        camera_to_world: the frame's camera in the shot's world, OpenCV axes. [..., 4, 4]
+
+    Returns:
+        [..., 4, 4]
+    """
+    return np.asarray(BLENDER_FROM_OPENCV @ camera_to_world @ OPENCV_FROM_BLENDER)
+
+
 def grid_rays(u: Array, v: Array, intrinsics: Array) -> Array:
     """Return each grid vertex at depth 1, in Blender's axes under the Empty: depth times this is the vertex.
 

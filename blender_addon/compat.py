@@ -2,6 +2,7 @@
 """What differs between Blender 4.2 and 5.2, behind one name each."""
 
 import bpy
+import numpy as np
 
 # Since 4.5 a path property has to say that it understands paths beginning with //.
 BLEND_RELATIVE_PATH = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
@@ -39,6 +40,32 @@ def fcurves_of(datablock):
     return [curve for bag in bags if bag for curve in bag.fcurves]
 
 
+def ensure_fcurve(datablock, path, index=0):
+    """Return the animation curve of a property of an object or of data, making it if there is none."""
+    animation = datablock.animation_data_create()
+    if animation.action is None:
+        animation.action = bpy.data.actions.new(datablock.name)
+    action = animation.action
+    if hasattr(action, "fcurve_ensure_for_datablock"):  # 4.4 and later
+        return action.fcurve_ensure_for_datablock(datablock, path, index=index)
+    return action.fcurves.find(path, index=index) or action.fcurves.new(path, index=index)
+
+
+def set_keys(curve, frames, values, interpolation):
+    """Replace a curve's keys.
+
+    Args:
+        frames, values: one each per key. [K]
+        interpolation: Blender's number of it: 0 constant, 1 linear, 2 Bezier.
+    """
+    points = curve.keyframe_points
+    points.clear()
+    points.add(len(frames))
+    points.foreach_set("co", np.column_stack([frames, values]).astype(np.float32).ravel())
+    points.foreach_set("interpolation", np.full(len(frames), interpolation, dtype=np.int32))
+    curve.update()
+
+
 def use_nodes(material):
     """Give a material a node tree; from 5.0 on it has one at once and the switch is deprecated."""
     if material.node_tree is None:
@@ -51,6 +78,16 @@ def strip_range(strip):
     if hasattr(strip, "left_handle"):
         return int(strip.left_handle), int(strip.duration)
     return int(strip.frame_final_start), int(strip.frame_final_duration)
+
+
+def movie_strip(scene):
+    """Return (file, scene frame of its first picture) of the scene's active strip; None if that is no movie."""
+    editor = scene.sequence_editor
+    strip = editor.active_strip if editor is not None else None
+    if strip is None or strip.type != "MOVIE":
+        return None
+    begin = strip.content_start if hasattr(strip, "content_start") else strip.frame_start  # 5.1 renamed it
+    return strip.filepath, int(begin) - int(strip.animation_offset_start)
 
 
 def modifier_input(modifier, identifier):

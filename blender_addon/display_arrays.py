@@ -30,6 +30,8 @@ class DisplayArrays:
     intrinsics: np.ndarray  # float64 [3, 3], pixels
     width: int
     height: int
+    subject: float  # distance of what most likely is the subject, in the first frame; shot units
+    source_camera_to_world: np.ndarray | None  # of a plate whose camera moves, OpenCV axes. float64 [T, 4, 4]
 
     @property
     def frame_count(self) -> int:
@@ -62,6 +64,17 @@ def cut_faces(occluded: np.ndarray, rows: np.ndarray, columns: np.ndarray, has_s
     return np.concatenate([cut.reshape(len(cut), -1), closing], axis=1)
 
 
+def subject_distance(depth: np.ndarray) -> float:
+    """Return a subject's distance: a quarter of the picture's middle third is nearer, as in the library's own moves.
+
+    Args:
+        depth: z of a frame, without the mesh's border. [H, W]
+    """
+    height, width = depth.shape
+    middle = depth[height // 3 : height - height // 3, width // 3 : width - width // 3]
+    return float(np.quantile(middle, 0.25))
+
+
 def grid_quads(height: int, width: int) -> np.ndarray:
     """Return the faces of a grid and the closing quad between its corners. int32 [Q, 4]
 
@@ -89,6 +102,7 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
             u, v, depth, occluded = file["u"], file["v"], file["depth"], file["occluded"]
             intrinsics, (width, height) = file["intrinsics"], (int(side) for side in file["size"])
             texture_offset, has_skirt = float(file["texture_offset"]), str(file["convention"]) == "exact"
+            motion = file.get("source_camera_to_world")
     except FileNotFoundError as error:
         raise ShotDataError(f"The shot's mesh {path} is gone. Reconstruct the shot again.") from error
     except DAMAGED as error:
@@ -99,6 +113,11 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         raise ShotDataError(
             f"The shot's mesh {path} holds depth {list(depth.shape)} and occluded {list(occluded.shape)} for {len(v)} "
             f"rows and {len(u)} columns. Reconstruct the shot again."
+        )
+    if motion is not None and motion.shape != (frames, 4, 4):
+        raise ShotDataError(
+            f"The shot's mesh {path} holds {frames} frames, but the plate's camera {list(motion.shape)}. Reconstruct "
+            "the shot again."
         )
     bits = np.unpackbits(occluded, axis=1, count=math.prod(quads_shape)).astype(bool).reshape(frames, *quads_shape)
     border = 2 if has_skirt else 1
@@ -121,4 +140,6 @@ def read_display(path: Path, stride: int) -> DisplayArrays:
         intrinsics=intrinsics,
         width=width,
         height=height,
+        subject=subject_distance(inner[0]),
+        source_camera_to_world=motion,
     )

@@ -26,3 +26,7 @@ class PreferencesError(ArtistError):
 
 class ShotDataError(ArtistError):
     """Files of a shot are missing or do not fit together."""
+
+
+class SolveError(ArtistError):
+    """The plate's solved camera motion cannot be used."""

@@ -5,11 +5,13 @@ import blf
 import bpy
 from bpy.types import Panel
 
-from . import display_mesh, reconstruction
+from . import display_mesh, job_picture, painting, reconstruction, solve
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
 LINE_OVERHEAD = 90
+
+PICTURE_SCALE = 9  # of a job's picture, in lines of the panel
 
 
 def lines_of(text, fits):
@@ -60,6 +62,8 @@ def button(layout, step, operator, icon):
     row.progress(factor=factor, text=job_text(job) if job is not None else f"{current.activity}...", type="BAR")
     if job is not None:
         row.operator("ex4d.cancel", text="", icon="CANCEL")
+        if (icon := job_picture.icon_id()) is not None:
+            layout.template_icon(icon_value=icon, scale=PICTURE_SCALE)
 
 
 def job_text(job):
@@ -98,6 +102,9 @@ class EX4D_PT_plate(SidebarPanel, Panel):
 
     def draw_step(self, layout, context, state):
         layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
+        row = layout.row(align=True)
+        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Movie Clip", icon="TRACKER")
+        row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
             size, length = f"{state.plate_width} x {state.plate_height}", f"{state.plate_frames} frames"
@@ -119,18 +126,44 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         self.draw_server(layout, context)
         if state.source_camera is not None:
             lens = layout.column(align=True)
+            lens.active = not reconstruction.uses_solve(state)  # else the solve decides
             lens.prop(state.source_camera.data, "lens", text="Source Lens")
             lens.prop(state.source_camera.data, "sensor_width", text="Film Back")
+        self.draw_solve(layout, state)
         layout.prop(state, "depth_source")
         if state.depth_source == "file":
             layout.prop(state, "depth_file", text="File")
             layout.prop(state, "depth_kind")
+        self.draw_distances(layout, state)
         if reconstruction.asks_for_licence(state):
             layout.prop(state, "accept_licence")
         button(layout, Step.RECONSTRUCT, "ex4d.reconstruct", "MESH_GRID")
         outcome(layout, context, Step.RECONSTRUCT)
         if state.is_reconstructed:
             self.draw_mesh(layout, context, state)
+
+    def draw_solve(self, layout, state):
+        """The plate's solved camera motion, if it has one."""
+        if not state.shot_id or not solve.is_solved(state.plate_clip):
+            return
+        row = layout.row()
+        row.enabled = state.depth_source != "tracked"  # which needs it
+        row.prop(state, "use_solve")
+        layout.label(text=solve.facts(state.plate_clip), icon="TRACKER")
+
+    def draw_distances(self, layout, state):
+        """What the artist knows, for depth that does not know how far."""
+        if state.depth_source == "tracked":
+            layout.prop(state, "tracked_prior")
+        is_scaled_by_solve = reconstruction.uses_solve(state)
+        if reconstruction.takes_near_and_far(state) and not is_scaled_by_solve:
+            reach = layout.column(align=True)
+            reach.prop(state, "depth_near")
+            reach.prop(state, "depth_far")
+        if reconstruction.takes_distances(state) and not is_scaled_by_solve:
+            layout.prop(state, "known_distance")
+            if state.known_distance:
+                layout.row().prop(state, "known_at", text="Measured At")
 
     def draw_server(self, layout, context):
         if current.is_connected:
@@ -166,7 +199,7 @@ class EX4D_PT_take(SidebarPanel, Panel):
             frames, *said = state.coverage_check.splitlines()
             facts(layout, context, [(frames, "CAMERA_DATA"), *((line, "MOD_MASK") for line in said)])
         layout.prop(state, "take_name")
-        layout.prop(state, "seed")
+        self.draw_painting(layout, state)
         button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
         layout.operator("ex4d.load_result", icon="SEQUENCE")
         outcome(layout, context, Step.TAKE)
@@ -174,6 +207,25 @@ class EX4D_PT_take(SidebarPanel, Panel):
             where, *said = state.take_notice.splitlines()
             coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
             facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])
+
+    def draw_painting(self, layout, state):
+        header, body = layout.panel("EX4D_painting", default_closed=True)
+        header.label(text="Painting")
+        if body is None:
+            return
+        body.prop(state, "engine")
+        model = body.column()
+        model.active = painting.paints_with_model(state)  # the classical fill knows only the seed
+        model.prop(state, "quality")
+        for switch, name, heading in (("use_steps", "steps", "Steps"), ("use_erosion", "erosion_px", "Mask Erosion")):
+            row = model.row(heading=heading)
+            row.prop(state, switch, text="")
+            value = row.row()
+            value.active = getattr(state, switch)
+            value.prop(state, name, text="")
+        model.prop(state, "prompt")
+        model.prop(state, "negative_prompt", text="Negative")
+        body.prop(state, "seed")
 
 
 CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take)

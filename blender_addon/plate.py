@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from . import cameras, shots
+from . import cameras, shots, solve
 from .errors import PlateError
 from .materials import UV_NAME, plate_material
 
@@ -27,6 +27,9 @@ EYE_HEIGHT = 1.6
 LENS_MM, SENSOR_WIDTH_MM = 35.0, 36.0
 
 NTSC = 1.001
+
+# Of the scene's state, what another plate does not change.
+KEPT_SETTINGS = {"rna_type", "name", "depth_source", "mesh_stride", "engine", "quality", "move"}
 
 # Where on the plate plane to look for obstacles, from -0.5 to 0.5 in both directions.
 LOOK_AT = (-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45)
@@ -58,11 +61,26 @@ def open_plate(path: Path) -> Plate:
         clip = bpy.data.movieclips.load(str(path))
     except RuntimeError as error:
         raise PlateError(f"Blender cannot read {path.name}: {error}. Choose a movie file.") from error
+    try:
+        return plate_of(clip)
+    except PlateError:
+        if clip not in known:
+            bpy.data.movieclips.remove(clip)
+        raise
+
+
+def plate_of(clip) -> Plate:
+    """Return a movie clip of this file as a plate.
+
+    Raises:
+        PlateError: it is no movie, or its file is gone.
+    """
+    path = shots.absolute(clip.filepath)
+    if not path.is_file():
+        raise PlateError(f"The file of the movie clip {clip.name}, {path}, is gone. Put it back.")
     width, height = clip.size
     if clip.source != "MOVIE" or clip.frame_duration < 1 or clip.fps <= 0:
         is_still = clip.source != "MOVIE"
-        if clip not in known:
-            bpy.data.movieclips.remove(clip)
         what = "a still or an image sequence" if is_still else "no movie that Blender can read, or has no frames"
         raise PlateError(f"{path.name} is {what}. Choose a movie file (mp4, mov, mkv).")
     return Plate(clip, width, height, clip.fps, clip.frame_duration)
@@ -91,8 +109,31 @@ def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> list[str]:
     size, frames = f"{plate.width} x {plate.height}", f"frames {scene.frame_start} to {scene.frame_end}"
     return [
         f"Scene set from the plate: {size}, {plate.fps:.6g} fps, {frames}, view transform Standard.",
-        "The lens is a guess: set Source Lens and Film Back for true parallax.",
+        *_lens_notices(scene, plate.clip),
     ]
+
+
+def _lens_notices(scene, clip):
+    if not solve.is_solved(clip):
+        return ["The lens is a guess: set Source Lens and Film Back for true parallax."]
+    lens = scene.ex4d.source_camera.data.lens
+    said = [f"The clip's solved camera gives the lens ({lens:.4g} mm) and, once reconstructed, the plate's motion."]
+    if solve.tracked_scene_matrix(scene, clip) is not None:
+        said.append("The shot stands where the scene's tracked camera was oriented.")
+    return said + solve.distortion_notice(clip)
+
+
+def take_solve(scene, clip):
+    """Let the source camera have the solved lens, and the shot stand where the artist oriented the solve."""
+    state = scene.ex4d
+    width, height = clip.size
+    data, solved = state.source_camera.data, clip.tracking.camera
+    lens = cameras.lens_of(solve.intrinsics_of(solved, width, height), width, height, solved.sensor_width)
+    data.lens, data.sensor_width = lens.lens_mm, lens.sensor_width_mm
+    data.shift_x, data.shift_y = lens.shift_x, lens.shift_y
+    oriented = solve.tracked_scene_matrix(scene, clip)
+    if oriented is not None:
+        state.root.matrix_basis = oriented
 
 
 def obstacles(context) -> list[str]:
@@ -177,7 +218,7 @@ def import_plate(scene, plate: Plate, frame_start: int):
     camera = _source_camera(scene, f"{name} source", root, plate, frame_start)
 
     for remembered in list(state.bl_rna.properties.keys()):
-        if remembered not in {"rna_type", "name", "depth_source", "mesh_stride"}:
+        if remembered not in KEPT_SETTINGS:
             state.property_unset(remembered)
     state.shot_name, state.shot_id = name, uuid.uuid4().hex
     state.root, state.source_camera = root, camera
@@ -186,4 +227,6 @@ def import_plate(scene, plate: Plate, frame_start: int):
     state.plate_width, state.plate_height = plate.width, plate.height
     state.plate_fps, state.plate_frames, state.plate_start = plate.fps, plate.frame_count, frame_start
     scene.camera = camera
+    if solve.is_solved(plate.clip):
+        take_solve(scene, plate.clip)
     return root

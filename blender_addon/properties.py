@@ -6,18 +6,36 @@ from bpy.props import (
     BoolProperty,
     EnumProperty,
     FloatProperty,
+    FloatVectorProperty,
     IntProperty,
     PointerProperty,
     StringProperty,
 )
 from bpy.types import PropertyGroup
 
+from . import painting
 from .compat import BLEND_RELATIVE_PATH
 
 DEPTH_ITEMS = [
     ("auto", "Best Available", "The best depth source the server has; the panel says which one it was"),
     ("preview", "Preview Relief", "A smooth relief without any depth model: learn the workflow, design cameras"),
-    ("file", "Depth File", "Depth rendered or estimated elsewhere: EXR, 16-bit PNG, 16-bit movie or numpy arrays"),
+    (
+        "file",
+        "Depth File",
+        (
+            "Depth rendered or estimated elsewhere: a Blender Z pass or other EXR, 16-bit PNG, 16-bit movie or numpy "
+            "arrays"
+        ),
+    ),
+    (
+        "tracked",
+        "Tracked Camera",
+        (
+            "Measured from the plate's own camera motion, in the solve's unit: solve the camera in a Movie Clip editor "
+            "first. For plates whose camera travels past things that stand still; no weights. Needs on the server's "
+            "machine the packages of ex4d[depth]"
+        ),
+    ),
     (
         "transformers",
         "Depth Anything V2 Small",
@@ -36,6 +54,10 @@ DEPTH_ITEMS = [
     ),
 ]
 RESEARCH_ONLY = {"depthcrafter"}
+PRIOR_ITEMS = [
+    ("NONE", "Surroundings", "From what lies around it, the farther side first"),
+    *(item for item in DEPTH_ITEMS if item[0] in {"preview", "transformers", "depthcrafter"}),
+]
 DEPTH_KIND_ITEMS = [
     ("z", "Z Depth", "Distance along the camera's view axis"),
     ("ray", "Ray Length", "Distance from the camera along each ray"),
@@ -92,6 +114,56 @@ class EX4D_SceneState(PropertyGroup):
         items=DEPTH_KIND_ITEMS,
     )
 
+    use_solve: BoolProperty(
+        name="Solved Camera",
+        description=(
+            "The plate's camera moves as its movie clip was solved: lens, motion and scale come from the solve, and "
+            "what stood still stands still in the world. Off: the plate's camera is taken to stand still"
+        ),
+        default=True,
+    )
+    tracked_prior: EnumProperty(
+        name="Fill From",
+        description="Where the camera's motion tells nothing (what moves, is plain or mirrors): take the depth from",
+        items=PRIOR_ITEMS,
+        update=_ask_again,
+    )
+    depth_near: FloatProperty(
+        name="Near",
+        description=(
+            "Distance of the nearest thing that stays in the picture, along the camera's view axis. 0: unknown"
+        ),
+        min=0,
+        soft_max=1000,
+        precision=2,
+    )
+    depth_far: FloatProperty(
+        name="Far",
+        description="Distance of the farthest thing before the sky, along the camera's view axis. 0: unknown",
+        min=0,
+        soft_max=10_000,
+        precision=2,
+    )
+    known_distance: FloatProperty(
+        name="Known Distance",
+        description=(
+            "Measured distance of one thing in the plate's first frame, along the camera's view axis; with Far it "
+            "fixes the scale of the depth. 0: unknown"
+        ),
+        min=0,
+        soft_max=1000,
+        precision=2,
+    )
+    known_at: FloatVectorProperty(
+        name="Measured At",
+        description="Where in the plate's first frame that thing is: from the left and from the bottom, as a share",
+        size=2,
+        default=(0.5, 0.5),
+        min=0,
+        max=1,
+        subtype="XYZ",
+    )
+
     is_reconstructed: BoolProperty(name="Reconstructed")
     depth_notice: StringProperty(name="Depth Used")
     licence_notice: StringProperty(name="Licence")
@@ -105,11 +177,64 @@ class EX4D_SceneState(PropertyGroup):
         default="HALF",
     )
 
+    subject_distance: FloatProperty(
+        name="Subject Distance", description="Of the first frame's middle, in shot units; camera moves turn round it"
+    )
+
     coverage_check: StringProperty(
         name="Coverage Check", description="Of the scene's camera: which frames, then what they ask for"
     )
     take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")
-    seed: IntProperty(name="Seed", description="The same seed paints the unseen part the same way", min=0)
+    engine: EnumProperty(
+        name="Engine",
+        description="What paints the part that the plate never saw",
+        items=painting.ENGINE_ITEMS,
+        default=painting.DEFAULT_ENGINE,
+    )
+    quality: EnumProperty(
+        name="Quality",
+        description="How much of the model's care is given up for speed",
+        items=painting.QUALITY_ITEMS,
+        default=painting.DEFAULT_QUALITY,
+    )
+    use_steps: BoolProperty(name="Own Steps", description="Off: as many steps as the quality has")
+    steps: IntProperty(
+        name="Steps",
+        description="How often the model refines the picture: time grows with it, and detail up to about 25",
+        min=1,
+        max=painting.MAX_STEPS,
+        soft_max=50,
+        default=painting.DEFAULT_STEPS,
+    )
+    use_erosion: BoolProperty(
+        name="Own Mask Erosion", description="Off: 5 pixels, or in Reference the release's random 2 to 8"
+    )
+    erosion_px: IntProperty(
+        name="Mask Erosion",
+        description=(
+            "By how many pixels the plate gives way at the edge of the unseen part: more hides the seam and stray edge "
+            "pixels, less keeps fine detail"
+        ),
+        min=0,
+        max=painting.MAX_EROSION_PX,
+        soft_max=16,
+        default=painting.DEFAULT_EROSION_PX,
+    )
+    prompt: StringProperty(
+        name="Prompt",
+        description=(
+            "What the whole picture shows, with what comes into view: 'a narrow street, brick houses on both sides'. "
+            "Empty: the EX-4D release's own words"
+        ),
+    )
+    negative_prompt: StringProperty(
+        name="Negative Prompt", description="What must not appear. Empty: the EX-4D release's own words"
+    )
+    seed: IntProperty(
+        name="Seed",
+        description="The same seed paints the unseen part the same way; another one paints another version",
+        min=0,
+    )
     last_take: StringProperty(name="Last Take")
     take_coverage: StringProperty(name="Coverage")
     take_notice: StringProperty(name="Take Notice", description="A line for each fact")

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import bpy
+import numpy as np
 
-from . import cameras, display_mesh, session, shots
+from . import cameras, display_mesh, motion, session, shots, solve
 from .compat import fcurves_of
 from .depth_files import depth_inputs
 from .display_arrays import STRIDES, DisplayArrays, read_display
@@ -30,14 +31,42 @@ class ShotOnDisk:
     arrays: DisplayArrays
 
 
-def job_of(scene):
-    """Return (params, inputs) of the scene's reconstruct job.
+def start(scene):
+    """Send the scene's plate to be reconstructed.
 
     Raises:
         CameraPathError: the source camera is not the simple camera that a reconstruction takes.
         ShotDataError: the plate or the chosen depth file is missing.
+        SolveError: the solved camera cannot be used.
     """
     state = scene.ex4d
+    folder = shots.shot_folder(scene)
+    solved = solve.read_solve(state.plate_clip, state.plate_frames) if uses_solve(state) else None
+    params, inputs = job_of(state, solved)
+    send = partial(_send, state.shot_id, params, inputs, folder)
+    if solved is None:
+        send({})
+    else:
+        with_points = takes_distances(state)  # a source with its own scale refuses them
+        session.call("Writing the solve", solve.write_solve, folder, solved, with_points, on_done=send)
+
+
+def _send(shot_id, params, inputs, folder, solve_files):
+    inputs = inputs | solve_files
+    on_done = partial(arrived, shot_id, folder)
+    session.start_job("Reconstruction", "reconstruct", params, inputs, folder, on_done)
+
+
+def job_of(state, solved):
+    """Return (params, inputs) of a shot's reconstruct job, without the solve's files.
+
+    Args:
+        state: of the scene.
+        solved: the plate's camera motion; None when it is not used.
+
+    Raises:
+        CameraPathError, ShotDataError: as in `start`.
+    """
     plate = shots.absolute(state.plate_clip.filepath)
     if not plate.is_file():
         raise ShotDataError(f"The plate {plate} is gone. Put it back or import it again.")
@@ -45,9 +74,12 @@ def job_of(scene):
         "depth": state.depth_source,
         "accept_licence": state.accept_licence,
         "convention": "exact",
-        "focal_px": source_focal_px(state),
         "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
     }
+    if solved is None:
+        params["focal_px"] = source_focal_px(state)  # a solve brings its own lens
+    if options := depth_options(state, solved):
+        params["depth_options"] = options
     inputs = {"plate": plate}
     if state.depth_source == "file":
         depth = shots.absolute(state.depth_file)
@@ -58,10 +90,44 @@ def job_of(scene):
     return params, inputs
 
 
+def uses_solve(state):
+    """Tell whether the plate's solved camera decides lens and place."""
+    return solve.is_solved(state.plate_clip) and (state.use_solve or state.depth_source == "tracked")
+
+
+def takes_distances(state):
+    """Tell whether a depth source knows near from far but not how far, so that measured distances can scale it."""
+    is_disparity = state.depth_source == "file" and state.depth_kind == "disparity"
+    return is_disparity or state.depth_source in {"transformers", "depthcrafter"}
+
+
+def takes_near_and_far(state):
+    """Tell whether a depth source can be told how near and how far the plate goes."""
+    return takes_distances(state) or state.depth_source in {"auto", "preview"}
+
+
+def depth_options(state, solved):
+    """Return what the artist, or else the solve, knows about the plate's distances, as a job's depth_options."""
+    options = {}
+    if state.depth_source == "tracked" and state.tracked_prior != "NONE":
+        options["prior"] = state.tracked_prior
+    if solved is not None:  # its points scale what takes distances; what takes none is told how far they reach
+        near_far = solved.reach if takes_near_and_far(state) and not takes_distances(state) else None
+    else:
+        near_far = (state.depth_near, state.depth_far) if takes_near_and_far(state) else None
+    if near_far is not None:
+        options |= {name: f"{value:.6g}" for name, value in zip(("near", "far"), near_far, strict=True) if value}
+    if takes_distances(state) and solved is None and state.known_distance:
+        x, y = state.known_at[0] * state.plate_width, (1 - state.known_at[1]) * state.plate_height
+        options["distances"] = f"{x:.1f},{y:.1f},{state.known_distance:.6g}"
+    return options
+
+
 def asks_for_licence(state):
     """Tell whether the artist has to see the licence's tick: it may be needed, was missing, or is set."""
     was_missing = session.current.step is session.Step.RECONSTRUCT and session.current.failed_code == LICENCE_REFUSED
-    return state.depth_source in RESEARCH_ONLY or was_missing or state.accept_licence
+    used = {state.depth_source, state.tracked_prior if state.depth_source == "tracked" else ""}
+    return bool(used & RESEARCH_ONLY) or was_missing or state.accept_licence
 
 
 def source_focal_px(state):
@@ -132,9 +198,28 @@ def _place(scene, mesh, shot):
         display_mesh.unlit(item)
     display_mesh.put_on_object(item, mesh, image, state.plate_start, arrays)
     state.mesh, state.shot_image, state.is_reconstructed = item, image, True
+    state.subject_distance = arrays.subject
+    _place_as_filmed(scene, arrays.source_camera_to_world)
     if shots.in_scene(scene, state.plate_plane):
         state.plate_plane.hide_viewport = state.plate_plane.hide_render = True
     _remember(scene, shot)
+
+
+def _place_as_filmed(scene, camera_to_world):
+    """Put each frame's mesh and the source camera where the plate's camera was; leave both alone if it never moved."""
+    state = scene.ex4d
+    items = [(state.mesh, cameras.mesh_to_shot), (state.source_camera, _source_pose)]
+    for item, pose_of in items:
+        if not shots.in_scene(scene, item):
+            continue
+        if camera_to_world is not None:
+            motion.place(item, np.array([pose_of(pose) for pose in camera_to_world]), state.plate_start)
+        elif motion.moves(item):  # it did in the reconstruction before
+            motion.place(item, pose_of(np.eye(4))[None], state.plate_start)
+
+
+def _source_pose(camera_to_world):
+    return cameras.camera_to_shot(np.linalg.inv(camera_to_world))
 
 
 def _plate_image(state, path):
@@ -162,25 +247,30 @@ def _remember(scene, shot):
         state.plate_width, state.plate_height = arrays.width, arrays.height
         scene.render.resolution_x, scene.render.resolution_y = arrays.width, arrays.height
     notices += _source_lens_as_reconstructed(state, arrays)
+    if solve.is_solved(state.plate_clip) and arrays.source_camera_to_world is not None:
+        notices += solve.distortion_notice(state.plate_clip)
     depth = shot.record["depth"]
     kind = depth.get("parameters", {}).get("kind")
     if state.depth_source == "file" and kind in {identifier for identifier, *_ in DEPTH_KIND_ITEMS}:
         state.depth_kind = kind  # the file knew better
-    state.depth_notice = depth_facts(depth, arrays.nearest, arrays.farthest)
+    is_solved = arrays.source_camera_to_world is not None
+    state.depth_notice = depth_facts(depth, arrays.nearest, arrays.farthest, is_solved)
     state.licence_notice = depth["licence"] + (", not for paid work" if depth["commercial_use"] is False else "")
     state.shot_notice = "\n".join(notices)
 
 
-def depth_facts(depth, nearest, farthest):
+def depth_facts(depth, nearest, farthest, is_solved=False):
     """Return where the depth came from, how its numbers were read, and how far it reaches.
 
     Args:
         depth: of shot.json.
-        nearest, farthest: shot units; metres when the depth is metric.
+        nearest, farthest: shot units; metres when the depth is metric and nobody solved the plate in another unit.
+        is_solved: the plate's camera gave the unit.
     """
     used = depth.get("parameters", {})
     kind = next((label for identifier, label, _ in DEPTH_KIND_ITEMS if identifier == used.get("kind")), None)
-    unit = " m" if depth.get("kind") == "metric" else ", scale unknown"
+    known = " in the solve's unit" if is_solved else " m"
+    unit = known if depth.get("kind") == "metric" else ", scale unknown"
     reach = f"{_distance(nearest)} to {_distance(farthest)}{unit}"
     return ", ".join(part for part in (used.get("file", depth["source"]), kind, reach) if part)
 
@@ -195,7 +285,9 @@ def _source_lens_as_reconstructed(state, arrays):
         return []
     data = state.source_camera.data
     lens = cameras.lens_of(arrays.intrinsics, arrays.width, arrays.height, data.sensor_width)
+    data.shift_x, data.shift_y = lens.shift_x, lens.shift_y  # 0 unless a solve found the principal point elsewhere
     if abs(data.lens - lens.lens_mm) < SAME_LENS * lens.lens_mm:
         return []
     data.lens = lens.lens_mm
-    return [f"The source lens is {lens.lens_mm:.4g} mm again, as when the shot was reconstructed."]
+    how = "as solved" if arrays.source_camera_to_world is not None else "again, as when the shot was reconstructed"
+    return [f"The source lens is {lens.lens_mm:.4g} mm {how}."]

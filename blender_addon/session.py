@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bpy
 
+from . import job_picture
 from .errors import ArtistError
 from .shared_protocol.background import BackgroundClient
 from .shared_protocol.errors import NotRunning, ServerLost
@@ -263,16 +264,22 @@ def _handle(event):
         case JobProgress():
             current.job.stage, current.job.i, current.job.n = event.stage, event.i, event.n
             current.job.eta_s, current.job.message = event.eta_s, event.message
+            if event.preview is not None:
+                job_picture.show(event.preview)
         case JobDone(files=files):
-            job, current.job = current.job, None
-            job.on_done(files)
+            _end_job().on_done(files)
         case JobFailed():
-            current.job = None
+            _end_job()
             current.failed_code = event.code
             current.error = f"{event.title.rstrip('.')}. {event.hint}"
         case JobCancelled():
-            title, current.job = current.job.title, None
-            current.notice = f"{title}: cancelled"
+            current.notice = f"{_end_job().title}: cancelled"
+
+
+def _end_job() -> RunningJob:
+    job, current.job = current.job, None
+    job_picture.clear()
+    return job
 
 
 def _link_hint(event: Disconnected) -> str:
@@ -314,5 +321,6 @@ def close():
         bpy.app.timers.unregister(_tick)
     client = current.client
     current.reset()
+    job_picture.clear()
     if client is not None:
         client.close()

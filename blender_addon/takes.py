@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compat, sequencer, session, shots
+from . import compat, painting, sequencer, session, shots
 from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
 from .shooting import CameraJob, shoot
@@ -42,7 +42,7 @@ def render(context):
     folder = take_folder(scene, name)
     if (folder / "take.json").exists():
         raise ShotDataError(f"Take {name} exists already. Choose another name.")
-    params = {"name": name, "engine": "auto", "raster": "auto", "seed": state.seed}
+    params = {"name": name, "raster": "auto", **painting.params_of(state)}
     shoot(context, CameraJob(name, "take", params, folder, partial(_arrived, state.shot_id, folder)))
 
 

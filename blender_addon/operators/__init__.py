@@ -7,6 +7,8 @@ from . import camera, coverage, gather, plate, reconstruct, server, take
 
 CLASSES = (
     plate.EX4D_OT_import_plate,
+    plate.EX4D_OT_plate_from_clip,
+    plate.EX4D_OT_plate_from_strip,
     server.EX4D_OT_connect_server,
     server.EX4D_OT_cancel,
     reconstruct.EX4D_OT_reconstruct,

@@ -4,25 +4,16 @@
 from bpy.types import Operator
 
 from .. import coverage
-from ..errors import ArtistError
-from ..session import Step, current
+from ..session import Step
 from . import grey
+from .step import StepOperator
 
 
-class EX4D_OT_check_coverage(Operator):
+class EX4D_OT_check_coverage(StepOperator, Operator):
     """Measure how much of the scene camera's picture the plate does not show, and from how far aside; paints nothing"""
 
     bl_idname, bl_label = "ex4d.check_coverage", "Check Coverage"
+    step, reasons = Step.COVERAGE, grey.TAKES_NEED
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.no_server, grey.busy)
-
-    def execute(self, context):
-        current.begin(Step.COVERAGE)
-        try:
-            coverage.check(context)
-        except ArtistError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def start(self, context):
+        coverage.check(context)

@@ -4,25 +4,16 @@
 from bpy.types import Operator
 
 from .. import gathering
-from ..errors import ArtistError
-from ..session import Step, current
+from ..session import Step
 from . import grey
+from .step import StepOperator
 
 
-class EX4D_OT_gather_files(Operator):
+class EX4D_OT_gather_files(StepOperator, Operator):
     """Copy the shot's files beside the .blend, so that they travel with it"""
 
     bl_idname, bl_label = "ex4d.gather_files", "Gather Files"
+    step, reasons = Step.PLATE, (grey.no_shot, grey.no_reconstruction, grey.busy)
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.busy)
-
-    def execute(self, context):
-        current.begin(Step.PLATE)
-        try:
-            gathering.gather(context.scene)
-        except ArtistError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def start(self, context):
+        gathering.gather(context.scene)

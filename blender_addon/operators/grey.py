@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Why a button is grey: each function returns the sentence, or None when nothing is in the way."""
 
-from .. import shots
+import bpy
+
+from .. import compat, shots, solve
 from ..session import current
 
 
@@ -14,6 +16,22 @@ def no_shot(context):
     return None
 
 
+def no_movie_clip(context):
+    is_there = any(clip.source == "MOVIE" for clip in bpy.data.movieclips)
+    return None if is_there else "Open the plate in a Movie Clip editor first; solve its camera there if it moves"
+
+
+def no_movie_strip(context):
+    return None if compat.movie_strip(context.scene) else "Select the plate's movie strip in the sequencer first"
+
+
+def no_solve(context):
+    state = context.scene.ex4d
+    if state.depth_source != "tracked" or solve.is_solved(state.plate_clip):
+        return None
+    return "Depth from the tracked camera: solve the plate's camera motion in a Movie Clip editor first"
+
+
 def no_reconstruction(context):
     return None if context.scene.ex4d.is_reconstructed else "Reconstruct the shot first"
 
@@ -22,8 +40,15 @@ def no_server(context):
     return None if current.is_connected else "Connect to the server first"
 
 
+def no_take(context):
+    return None if context.scene.ex4d.last_take else "Render a take first"
+
+
 def busy(context):
     return f"{current.activity} is under way" if current.activity else None
+
+
+TAKES_NEED = (no_shot, no_reconstruction, no_server, busy)  # and so do their rehearsals
 
 
 def enabled(cls, context, *reasons):

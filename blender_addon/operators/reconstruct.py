@@ -1,49 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Step 3: the plate becomes an animated mesh."""
 
-from functools import partial
-
 from bpy.types import Operator
 
-from .. import reconstruction, session, shots
-from ..errors import ArtistError
-from ..session import Step, current
+from .. import reconstruction, shots
+from ..session import Step
 from . import grey
+from .step import StepOperator
 
 
-class EX4D_OT_reconstruct(Operator):
+class EX4D_OT_reconstruct(StepOperator, Operator):
     """Let the server turn the plate into a mesh with depth; set the source camera's lens and film back before"""
 
     bl_idname, bl_label = "ex4d.reconstruct", "Reconstruct"
+    step, reasons = Step.RECONSTRUCT, (grey.no_shot, grey.no_solve, grey.no_server, grey.busy)
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(cls, context, grey.no_shot, grey.no_server, grey.busy)
-
-    def execute(self, context):
-        scene = context.scene
-        current.begin(Step.RECONSTRUCT)
-        try:
-            params, inputs = reconstruction.job_of(scene)
-        except ArtistError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        folder = shots.shot_folder(scene)
-        on_done = partial(reconstruction.arrived, scene.ex4d.shot_id, folder)
-        session.start_job("Reconstruction", "reconstruct", params, inputs, folder, on_done)
-        return {"FINISHED"}
+    def start(self, context):
+        reconstruction.start(context.scene)
 
 
-class EX4D_OT_show_mesh(Operator):
+class EX4D_OT_show_mesh(StepOperator, Operator):
     """Build the shot's mesh again, in the chosen detail"""
 
     bl_idname, bl_label = "ex4d.show_mesh", "Show Mesh"
+    step, reasons = Step.RECONSTRUCT, (grey.no_shot, grey.no_reconstruction, grey.busy)
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.busy)
-
-    def execute(self, context):
-        current.begin(Step.RECONSTRUCT)
+    def start(self, context):
         reconstruction.show(context.scene, shots.shot_folder(context.scene))
-        return {"FINISHED"}

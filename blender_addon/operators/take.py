@@ -5,50 +5,29 @@ from bpy.props import StringProperty
 from bpy.types import Operator
 
 from .. import shots, takes
-from ..errors import ArtistError
-from ..session import Step, current
+from ..session import Step
 from . import grey
+from .step import StepOperator
 
 
-class EX4D_OT_render_take(Operator):
+class EX4D_OT_render_take(StepOperator, Operator):
     """Re-shoot the plate with the scene's camera, over the scene's frame range"""
 
     bl_idname, bl_label = "ex4d.render_take", "Render Take"
+    step, reasons = Step.TAKE, grey.TAKES_NEED
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(cls, context, grey.no_shot, grey.no_reconstruction, grey.no_server, grey.busy)
-
-    def execute(self, context):
-        current.begin(Step.TAKE)
-        try:
-            takes.render(context)
-        except ArtistError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def start(self, context):
+        takes.render(context)
 
 
-class EX4D_OT_load_result(Operator):
+class EX4D_OT_load_result(StepOperator, Operator):
     """Put a take's result into the sequencer, above the plate"""
 
     bl_idname, bl_label = "ex4d.load_result", "Load Result"
+    step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy, grey.no_take)
 
     take: StringProperty(name="Take", description="Empty: the last one rendered")
 
-    @classmethod
-    def poll(cls, context):
-        return grey.enabled(
-            cls,
-            context,
-            grey.no_shot,
-            grey.no_reconstruction,
-            grey.busy,
-            lambda context: None if context.scene.ex4d.last_take else "Render a take first",
-        )
-
-    def execute(self, context):
+    def start(self, context):
         state = context.scene.ex4d
-        current.begin(Step.TAKE)
         takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(self.take or state.last_take)))
-        return {"FINISHED"}

@@ -31,6 +31,19 @@ class Layout:
         assert icon in ICONS
         self.drawn.append(text or name)
 
+    def operator_menu_enum(self, idname, name, text="", icon="NONE"):
+        module, operator = idname.split(".")
+        assert name in getattr(getattr(bpy.ops, module), operator).get_rna_type().properties
+        assert icon in ICONS
+        self.drawn.append(text or idname)
+
+    def panel(self, idname, default_closed):
+        self.drawn.append(idname)
+        return Layout(self.drawn), Layout(self.drawn)
+
+    def template_icon(self, icon_value, scale):
+        self.drawn.append("picture")
+
     def operator(self, idname, text="", icon="NONE"):
         module, name = idname.split(".")
         getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one

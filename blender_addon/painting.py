@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a take's unseen part is painted: what the artist may choose, and how a take job says it."""
+
+# As the library's ENGINES, MODES and limits have them; a test compares.
+ENGINE_ITEMS = [
+    ("auto", "Best Available", "Wan2.1 + EX-4D where the server has its weights and a GPU for it, else Preview Fill"),
+    (
+        "preview",
+        "Preview Fill",
+        "Fills from other frames of the plate and by classical inpainting: quick, on any machine, to judge a move",
+    ),
+    ("wan", "Wan2.1 + EX-4D", "The EX-4D video model paints what the plate never saw. Needs its weights and a GPU"),
+]
+QUALITY_ITEMS = [
+    ("reference", "Reference", "The EX-4D release's own arithmetic: for comparisons"),
+    ("lossless", "Lossless", "Full quality, all steps"),
+    ("fp8", "Fast", "8-bit weights: nearly the same picture in less time and memory"),
+    ("cached", "Faster", "8-bit weights, and steps that change little are skipped"),
+    ("draft", "Draft", "A step-distilled model in 6 steps: to judge a move"),
+]
+DEFAULT_ENGINE, DEFAULT_QUALITY, DEFAULT_STEPS, DEFAULT_EROSION_PX = "auto", "lossless", 25, 5
+MAX_STEPS, MAX_EROSION_PX = 200, 64
+
+
+def params_of(state):
+    """Return the settings of a take job.
+
+    What the artist left alone is not sent: the server's own default holds, and a server that does not know a setting
+    yet can still take the job.
+
+    Args:
+        state: of the scene.
+    """
+    params = {"engine": state.engine, "seed": state.seed}
+    if not paints_with_model(state):
+        return params
+    if state.quality != DEFAULT_QUALITY:
+        params["quality"] = state.quality
+    if state.use_steps:
+        params["steps"] = state.steps
+    if state.use_erosion:
+        params["erosion_px"] = state.erosion_px
+    for name in ("prompt", "negative_prompt"):
+        if text := getattr(state, name).strip():
+            params[name] = text
+    return params
+
+
+def paints_with_model(state):
+    """Tell whether the engine asked for may be a model, which has more settings than the classical fill."""
+    return state.engine != "preview"
