@@ -32,6 +32,8 @@ from ex4d.progress import ProgressCallback
 NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
 FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
 ALPHA_THRESHOLD = 125 / 255  # EX-4D release, recon.py; reference convention only
+SUBPIXELS = 16  # nvdiffrast, CudaRaster: steps per pixel on which what covers what is decided; reference only
+EDGE_REACH_PX = 1 / 16  # nvdiffrast: how far past two pixels' centres an edge may pass that blends them; reference only
 SLACK_PX = 1 / 256  # the sub-pixel step of common graphics hardware
 
 

@@ -12,10 +12,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import ALPHA_THRESHOLD, NEAR_DEPTH
-
-SUBPIXELS = 16  # nvdiffrast, CudaRaster: steps per pixel
-REACH = 1 / 16  # nvdiffrast: how far past the two centres an edge may pass
+from ex4d.raster import ALPHA_THRESHOLD, EDGE_REACH_PX, NEAR_DEPTH, SUBPIXELS
 
 
 def snapped(pixels: Array, width: int, height: int) -> Array:
@@ -52,7 +49,7 @@ def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array
         side = np.where(first, 1.0, -1.0)
         centre = np.stack([np.where(first, x, x + step_x), np.where(first, y, y + step_y)], axis=-1) + 0.5
         place = _silhouette(np.where(first, faces[one], faces[other]), centre, side, vertices, step_y == 1)
-        passes = (place > -REACH) & (place < 1 + REACH)
+        passes = (place > -EDGE_REACH_PX) & (place < 1 + EDGE_REACH_PX)
         share = np.where(passes, side * (0.5 - np.clip(place, 0, 1)), 0)
         change = share[:, None] * (rgba[other] - rgba[one])
         for taker, takes in ((one, share > 0), (other, share < 0)):

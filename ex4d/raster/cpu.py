@@ -10,15 +10,18 @@ at the end: the result does not depend on the number of bands or threads.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 
 import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import Render, check_render_input, source_pixels
-from ex4d.raster.antialias import SUBPIXELS, antialiased, finished, vertices_on_picture
-from ex4d.raster.cpu_kernels import SEGMENT, Canvas, Grid, draw_band, project, shade_band
+from ex4d.raster import SUBPIXELS, Render, check_render_input, source_pixels
+from ex4d.raster.cpu_antialias import find_shares, find_turns, finish_band, place_vertices
+from ex4d.raster.cpu_draw import draw_band
+from ex4d.raster.cpu_grid import SEGMENT, Canvas, Grid, project
+from ex4d.raster.cpu_shade import Plate, shade_exact_band, shade_reference_band
 
 MAX_THREADS = 8
 BANDS_PER_THREAD = 4
@@ -48,43 +51,47 @@ class CpuRasteriser:
     ) -> Render:
         check_render_input(mesh, texture, world_to_camera, intrinsics, width, height)
         rows, columns = mesh.depth.shape
+        exact = mesh.convention == "exact"
         matrix = np.ascontiguousarray(intrinsics @ world_to_camera[:3], dtype=np.float64)  # point -> (x z, y z, z)
-        depth = np.ascontiguousarray(mesh.depth)
-        to_source = source_pixels(mesh, world_to_camera, intrinsics)
-        texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
         visible = np.ascontiguousarray(mesh.visible)
+        texels = np.require(texture, requirements=["C", "W"]).ravel()  # numba would compile again for read-only pixels
+        plate = Plate(mesh.u, mesh.v, mesh.vertex_alpha, texels, *texture.shape[:2])
         color = np.empty((height, width, 3), dtype=np.uint8)
         mask = np.empty((height, width), dtype=np.bool_)
-        out_depth = np.empty((height, width), dtype=np.float32)
-        segments = -(-(columns - 1) // SEGMENT)
+        depth = np.empty((height, width), dtype=np.float32)
         with self._lock:
             screen = self._buffer("screen", (rows, columns, 3), np.float32)
-            spans = self._buffer("spans", (rows, segments, 2), np.float32)
+            spans = self._buffer("spans", (rows, -(-(columns - 1) // SEGMENT), 2), np.float32)
             nearest = self._buffer("nearest", (height, width), np.float32)
             faces = self._buffer("faces", (height, width), np.int32)
+            grid = Grid(*mesh.rays, np.ascontiguousarray(mesh.depth), matrix, screen)
+            canvas = Canvas(exact, 0, height, nearest, faces)
+            place = partial(project, grid, spans, 0 if exact else SUBPIXELS, width / 2, height / 2)
+            draw = partial(draw_band, grid, spans, visible, canvas)
+            if exact:
+                to_source = source_pixels(mesh, world_to_camera, intrinsics)
+                shade = partial(shade_exact_band, grid, visible, to_source, canvas, plate, color, mask, depth)
+                self._in_bands(rows, place)
+                self._in_bands(height, draw, shade)
+            else:
+                vertices = self._buffer("vertices", (rows, columns, 2), np.float64)
+                turned = self._buffer("turned", (rows - 1, columns - 1, 2), np.bool_)
+                rgba = self._buffer("rgba", (height, width, 4), np.float32)
+                shares = self._buffer("shares", (height, width, 2), np.float64)
+                self._in_bands(rows, place, partial(place_vertices, grid, vertices))
+                self._in_bands(rows - 1, partial(find_turns, vertices, turned))
+                self._in_bands(height, draw, partial(shade_reference_band, grid, canvas, plate, rgba, depth))
+                self._in_bands(height, partial(find_shares, canvas, vertices, turned, shares))
+                self._in_bands(height, partial(finish_band, shares, rgba, color, mask))
+        return Render(color, mask, depth)
 
-            exact = mesh.convention == "exact"
-            rgba = self._buffer("rgba", (0, 0, 4) if exact else (height, width, 4), np.float32)
-            grid = Grid(*mesh.rays, depth, matrix, screen)
+    def _in_bands(self, length: int, *steps: Callable[[int, int], None]) -> None:
+        """Call each step with the first row and the row after the last of every band of the picture or the grid."""
 
-            def place(begin: int, end: int) -> None:
-                project(grid, begin, end, spans, 0 if exact else SUBPIXELS, width / 2, height / 2)
+        def work(begin: int, end: int) -> None:
+            for step in steps:
+                step(begin, end)
 
-            def draw(begin: int, end: int) -> None:
-                canvas = Canvas(exact, begin, end, nearest, faces)
-                draw_band(grid, spans, visible, canvas)
-                plate, size = (mesh.u, mesh.v, mesh.vertex_alpha, texels), texture.shape
-                shade_band(grid, visible, to_source, canvas, *plate, size[0], size[1], color, mask, rgba, out_depth)
-
-            self._in_bands(place, rows)
-            self._in_bands(draw, height)
-            if not exact:
-                row, column = faces >> 16, (faces >> 1) & 0x7FFF
-                numbers = np.where(faces < 0, -1, 2 * (row * (columns - 1) + column) + (faces & 1))
-                color, mask = finished(antialiased(rgba, numbers, nearest, vertices_on_picture(mesh, matrix)))
-        return Render(color, mask, out_depth)
-
-    def _in_bands(self, work: Callable[[int, int], None], length: int) -> None:
         count = 1 if self.threads == 1 else min(length, self.threads * BANDS_PER_THREAD)
         ends = [length * band // count for band in range(count + 1)]
         list(self._pool.map(work, ends[:-1], ends[1:]))

@@ -10,11 +10,11 @@ half of it. After S. Laine et al., Modular Primitives for High-Performance Diffe
 import triton
 import triton.language as tl
 
-from ex4d.raster import ALPHA_THRESHOLD
+from ex4d.raster import ALPHA_THRESHOLD, EDGE_REACH_PX
 from ex4d.raster.native_kernels import EMPTY, cell_sides, matrix, point
 
 ALPHA_LIMIT = tl.constexpr(255 * ALPHA_THRESHOLD)
-REACH = tl.constexpr(1 / 16)  # nvdiffrast: how far past the two centres an edge may pass
+REACH = tl.constexpr(EDGE_REACH_PX)
 NEVER = tl.constexpr(-1e30)
 
 

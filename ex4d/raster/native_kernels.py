@@ -14,13 +14,14 @@ import triton
 import triton.language as tl
 
 from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX
+from ex4d.raster import SUBPIXELS as STEPS
 
 NEAR = tl.constexpr(NEAR_DEPTH)
 FAR = tl.constexpr(FAR_DEPTH)
 SLACK = tl.constexpr(SLACK_PX)
 ROUNDING = tl.constexpr(1e-7)  # pixels; neighbours never leave a crack where a sample lies on their edge
 
-SUBPIXELS = tl.constexpr(16)  # nvdiffrast, CudaRaster: steps per pixel; reference convention only
+SUBPIXELS = tl.constexpr(STEPS)  # reference convention only
 
 NOTHING = 2**63 - 1  # key of a pixel that no face covers
 EMPTY = tl.constexpr(NOTHING)
