@@ -72,7 +72,7 @@ def conditions_of(
             latents = torch.cat([models.vae.single_encode(clip, models.device) for clip in parts])
         video_latents, mask_latents, still_latents = latents.split(1)
         with computing(models.image_encoder, models.device):
-            clip = models.image_encoder.encode_image([first[None].to(models.dtype)])
+            clip = models.image_encoder.encode_image([first[None]])
         with computing(models.camera_encoder, models.device):
             ray = ray_latent(models.camera_encoder, video_latents, mask_latents)
     known = torch.zeros_like(still_latents[:, :4])
