@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks that come from main memory: the same numbers, few of them at once, nothing kept."""
+
+import copy
+
+import pytest
+import torch
+from test_fast_forward import LATENTS, TIMESTEP, conditions_of, tiny_dit
+
+from ex4d.generation.wan.block import block_weights
+from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.fp8 import quantise
+from ex4d.generation.wan.modes import MODES
+from ex4d.generation.wan.streaming import StreamedBlocks, _tensors
+
+DEVICES = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
+LAYERS = 7
+
+
+def network(mode: str, dtype: torch.dtype = torch.float32):
+    dit = tiny_dit(2, 12, layers=LAYERS).to(dtype)
+    if MODES[mode].fp8:
+        quantise(dit)
+    return dit
+
+
+def places(blocks: StreamedBlocks) -> set[int]:
+    return {memory.data_ptr() for memory in blocks._ring._places}
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize(("mode", "dtype"), [("lossless", torch.float32), ("lossless", torch.bfloat16), ("fp8", None)])
+@pytest.mark.parametrize(("resident", "slots"), [(0, 1), (0, 2), (3, 2), (5, 2), (6, 2), (7, 2), (2, 4)])
+def test_streamed_blocks_give_the_same_numbers_as_resident_ones(device, mode, dtype, resident, slots):
+    if mode == "fp8" and device.type == "cuda":
+        pytest.skip("8-bit products want channels in multiples of 16")
+    dit = network(mode, dtype or torch.bfloat16)
+    conditions = conditions_of(dit)
+    latents, timestep = LATENTS.to(device), TIMESTEP.to(device)
+    own = FastForward(copy.deepcopy(dit).to(device), conditions, MODES[mode], backend="math")
+    stream = StreamedBlocks(dit, device, resident, crosses_stay=resident > 3, slots=slots)
+    streamed = FastForward(dit, conditions, MODES[mode], blocks=stream, backend="math")
+    for branch in ("positive", "negative", "positive"):  # the ring goes on from one forward to the next
+        assert torch.equal(streamed(latents, timestep, branch), own(latents, timestep, branch))
+
+
+def test_at_most_so_many_blocks_are_on_the_device():
+    dit = network("lossless")
+    stream = StreamedBlocks(dit, torch.device("cpu"), resident=2, slots=2)
+    assert len(stream.streamed) == LAYERS - 2
+    waiting = [{w.data_ptr() for w in _tensors(block_weights(dit.blocks[i]))} for i in stream.streamed]
+    for index, block in enumerate(stream):
+        held = places(stream)
+        assert len(held) == 2  # all memory that the streaming blocks ever have
+        assert (block.modulation.data_ptr() in held) == (index in stream.streamed)
+    assert [{w.data_ptr() for w in _tensors(block_weights(dit.blocks[i]))} for i in stream.streamed] == waiting
+
+
+def test_blocks_that_stay_lie_evenly_among_those_that_stream():
+    stream = StreamedBlocks(tiny_dit(2, 12, layers=12), torch.device("cpu"), resident=8)
+    assert stream.streamed == (1, 4, 7, 10)
+
+
+def test_a_forward_that_was_broken_off_leaves_nothing_behind():
+    dit = network("lossless")
+    conditions = conditions_of(dit)
+    true = FastForward(copy.deepcopy(dit), conditions, MODES["lossless"])(LATENTS, TIMESTEP, "positive")
+    stream = StreamedBlocks(dit, torch.device("cpu"), resident=0)
+    forward = FastForward(dit, conditions, MODES["lossless"], blocks=stream)
+    for index, _ in enumerate(stream):
+        if index == 3:
+            break  # as an exception in the middle of a forward
+    assert torch.equal(forward(LATENTS, TIMESTEP, "positive"), true)
+    stream.release()
+    assert not places(stream)
+    assert torch.equal(forward(LATENTS, TIMESTEP, "positive"), true)
+
+
+def test_a_parked_network_comes_back():
+    dit = network("lossless")
+    conditions = conditions_of(dit)
+    stream = StreamedBlocks(dit, torch.device("cpu"), resident=4, crosses_stay=False)
+    forward = FastForward(dit, conditions, MODES["lossless"], blocks=stream)
+    before = forward(LATENTS, TIMESTEP, "positive")
+    stream.park()
+    assert not places(stream)
+    stream.resume()
+    assert torch.equal(forward(LATENTS, TIMESTEP, "positive"), before)
+
+
+def test_the_network_keeps_its_weights_after_the_stream_is_closed():
+    dit = network("fp8", torch.bfloat16)
+    before = {name: value.clone() for name, value in dit.state_dict().items()}
+    stream = StreamedBlocks(dit, torch.device("cpu"), resident=3)
+    list(stream)
+    stream.close()
+    for name, value in dit.state_dict().items():
+        assert torch.equal(value.view(torch.uint8), before[name].view(torch.uint8)), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_only_the_places_take_device_memory():
+    dit = tiny_dit(2, 120, layers=12)
+    stream = StreamedBlocks(dit, torch.device("cuda"), resident=0)
+    before = torch.cuda.memory_allocated()
+    for _ in stream:
+        largest = max(parcel.memory.nbytes for parcel in stream._ring.parcels)
+        assert torch.cuda.memory_allocated() - before <= 2 * largest + 1024
+    stream.release()
+    assert torch.cuda.memory_allocated() == before
