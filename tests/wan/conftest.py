@@ -2,6 +2,7 @@
 """Wan2.1's real classes with tiny random weights, on the CPU."""
 
 import importlib.util
+import os
 
 import pytest
 import torch
@@ -32,3 +33,9 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Prompts that were read go to a folder of this run."""
+    os.environ["EX4D_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -5,7 +5,9 @@ The weights come from numpy's generator in the order of `named_parameters`, so t
 """
 
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from diffsynth.models.wan_video_dit import WanModel
 from diffsynth.models.wan_video_image_encoder import VisionTransformer, WanImageEncoder
 from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
+from torch.nn.functional import linear
 from torchvision.transforms import Normalize
 
 from ex4d.generation.wan.camera_encoder import camera_encoder
@@ -156,6 +159,42 @@ def random_lora(dit: WanModel, rank: int = 4, scale: float = 0.5, seed: int = 6)
     return lora
 
 
-def without_cache(models: WanModels) -> WanModels:
-    """The same networks whose prompt embeddings no other test can have kept."""
-    return replace(models, text_encoder_id=f"{models.text_encoder_id} {id(models)}")
+def moving_plate(frames: int = 5, height: int = 32, width: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Coloured squares from which a camera turns away: a wedge of holes grows from the right, and one inside.
+
+    Returns:
+        uint8 [F, H, W, 3] and bool [F, H, W]
+    """
+    squares = np.random.default_rng(8).integers(0, 256, (frames, height // 4, width // 4, 3), dtype=np.uint8)
+    color = squares.repeat(4, axis=1).repeat(4, axis=2)
+    mask = np.ones((frames, height, width), bool)
+    for i in range(1, frames):
+        mask[i, :, width - 2 * i :] = False
+        mask[i, 4 : 6 + i, 6 : 8 + i] = False
+    return color, mask
+
+
+@contextmanager
+def hot_lora(dit: WanModel, lora: dict[str, torch.Tensor]) -> Iterator[None]:
+    """The DiT with a LoRA computed beside its linears."""
+    hooks = []
+    for name in {key.split(".lora_")[0] for key in lora}:
+        module = dit.get_submodule(name)
+        down, up = (lora[f"{name}.lora_{side}.default.weight"].to(module.weight.dtype) for side in "AB")
+
+        def beside(_: Any, inputs: Any, output: torch.Tensor, down: Any = down, up: Any = up) -> torch.Tensor:
+            return output + linear(linear(inputs[0], down), up)
+
+        hooks.append(module.register_forward_hook(beside))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def merged_lora(dit: WanModel, lora: dict[str, torch.Tensor]) -> WanModel:
+    """The DiT with a LoRA added to its weights."""
+    for name in {key.split(".lora_")[0] for key in lora}:
+        dit.get_submodule(name).weight += lora[f"{name}.lora_B.default.weight"] @ lora[f"{name}.lora_A.default.weight"]
+    return dit
