@@ -7,6 +7,8 @@ import numpy as np
 # Since 4.5 a path property has to say that it understands paths beginning with //.
 BLEND_RELATIVE_PATH = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
+OLDER_STRIP_NAMES = ("frame_start", "animation_offset_start")  # until 5.0
+
 
 def sequencer_strips(scene):
     """Return the collection of top-level strips, making the edit if there is none."""
@@ -86,8 +88,9 @@ def movie_strip(scene):
     strip = editor.active_strip if editor is not None else None
     if strip is None or strip.type != "MOVIE":
         return None
-    begin = strip.content_start if hasattr(strip, "content_start") else strip.frame_start  # 5.1 renamed it
-    return strip.filepath, int(begin) - int(strip.animation_offset_start)
+    names = ("content_start", "content_trim_start") if hasattr(strip, "content_start") else OLDER_STRIP_NAMES
+    begin, trimmed = (int(getattr(strip, name)) for name in names)
+    return strip.filepath, begin - trimmed
 
 
 def modifier_input(modifier, identifier):

@@ -193,6 +193,8 @@ class EX4D_PT_take(SidebarPanel, Panel):
     def draw_step(self, layout, context, state):
         layout.operator("ex4d.add_camera", icon="OUTLINER_OB_CAMERA")
         layout.prop(context.scene, "camera", text="Shoot With")
+        layout.operator_menu_enum("ex4d.add_move", "move", text="Camera Move", icon="CON_FOLLOWPATH")
+        layout.prop(state, "move_target")
         button(layout, Step.COVERAGE, "ex4d.check_coverage", "MOD_MASK")
         outcome(layout, context, Step.COVERAGE)
         if state.coverage_check and not is_under_way(Step.COVERAGE):

@@ -29,7 +29,7 @@ LENS_MM, SENSOR_WIDTH_MM = 35.0, 36.0
 NTSC = 1.001
 
 # Of the scene's state, what another plate does not change.
-KEPT_SETTINGS = {"rna_type", "name", "depth_source", "mesh_stride", "engine", "quality", "move"}
+KEPT_SETTINGS = {"rna_type", "name", "depth_source", "mesh_stride", "engine", "quality"}
 
 # Where on the plate plane to look for obstacles, from -0.5 to 0.5 in both directions.
 LOOK_AT = (-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45)

@@ -181,6 +181,12 @@ class EX4D_SceneState(PropertyGroup):
         name="Subject Distance", description="Of the first frame's middle, in shot units; camera moves turn round it"
     )
 
+    move_target: PointerProperty(
+        type=bpy.types.Object,
+        name="Subject",
+        description="What camera moves turn round and keep in view. Empty: what stands in the middle of the plate",
+    )
+
     coverage_check: StringProperty(
         name="Coverage Check", description="Of the scene's camera: which frames, then what they ask for"
     )

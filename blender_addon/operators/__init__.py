@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, coverage, gather, plate, reconstruct, server, take
+from . import camera, coverage, gather, move, plate, reconstruct, server, take
 
 CLASSES = (
     plate.EX4D_OT_import_plate,
@@ -14,6 +14,7 @@ CLASSES = (
     reconstruct.EX4D_OT_reconstruct,
     reconstruct.EX4D_OT_show_mesh,
     camera.EX4D_OT_add_camera,
+    move.EX4D_OT_add_move,
     coverage.EX4D_OT_check_coverage,
     take.EX4D_OT_render_take,
     take.EX4D_OT_load_result,

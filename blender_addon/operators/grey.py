@@ -32,6 +32,17 @@ def no_solve(context):
     return "Depth from the tracked camera: solve the plate's camera motion in a Movie Clip editor first"
 
 
+def no_camera(context):
+    camera = context.scene.camera
+    return None if camera is not None and camera.type == "CAMERA" else "Add a camera first"
+
+
+def plates_own_camera(context):
+    state = context.scene.ex4d
+    is_plates = state.shot_id and context.scene.camera == state.source_camera
+    return "The scene's camera is the one that filmed the plate: add a camera of your own first" if is_plates else None
+
+
 def no_reconstruction(context):
     return None if context.scene.ex4d.is_reconstructed else "Reconstruct the shot first"
 
