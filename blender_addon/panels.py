@@ -3,7 +3,7 @@
 
 import blf
 import bpy
-from bpy.types import Panel
+from bpy.types import Panel, UIList
 
 from . import display_mesh, job_picture, painting, reconstruction, solve
 from .session import Step, current
@@ -203,12 +203,24 @@ class EX4D_PT_take(SidebarPanel, Panel):
         layout.prop(state, "take_name")
         self.draw_painting(layout, state)
         button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
-        layout.operator("ex4d.load_result", icon="SEQUENCE")
+        self.draw_takes(layout, state)
         outcome(layout, context, Step.TAKE)
         if state.last_take and not is_under_way(Step.TAKE):  # else what is said would be of another take
             where, *said = state.take_notice.splitlines()
             coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
             facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])
+
+    def draw_takes(self, layout, state):
+        """The takes of the shot, with what can be done with the selected one."""
+        if not state.is_reconstructed:
+            return
+        row = layout.row()
+        row.template_list("EX4D_UL_takes", "", state, "takes", state, "active_take", rows=2)
+        side = row.column(align=True)
+        side.operator("ex4d.refresh_takes", text="", icon="FILE_REFRESH")
+        if 0 <= state.active_take < len(state.takes):
+            layout.prop(state.takes[state.active_take], "notes")
+        layout.operator("ex4d.load_result", icon="SEQUENCE")
 
     def draw_painting(self, layout, state):
         header, body = layout.panel("EX4D_painting", default_closed=True)
@@ -230,7 +242,16 @@ class EX4D_PT_take(SidebarPanel, Panel):
         body.prop(state, "seed")
 
 
-CLASSES = (EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take)
+class EX4D_UL_takes(UIList):
+    """The takes of a shot by name, with what painted them."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_propname, index):
+        split = layout.split(factor=0.4)
+        split.label(text=item.name, icon="SEQUENCE", translate=False)
+        split.label(text=item.summary)
+
+
+CLASSES = (EX4D_UL_takes, EX4D_PT_plate, EX4D_PT_reconstruct, EX4D_PT_take)
 
 
 def register():

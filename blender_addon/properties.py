@@ -4,6 +4,7 @@
 import bpy
 from bpy.props import (
     BoolProperty,
+    CollectionProperty,
     EnumProperty,
     FloatProperty,
     FloatVectorProperty,
@@ -74,6 +75,13 @@ STRIDE_ITEMS = [
 def _ask_again(state, context):
     """A licence was accepted for the depth source chosen before."""
     state.property_unset("accept_licence")
+
+
+class EX4D_ListedTake(PropertyGroup):
+    """One line of the list of takes; `name` is the take's."""
+
+    summary: StringProperty(name="Summary", description="What painted the take, and how much of it")
+    notes: StringProperty(name="Notes", description="Your own words about this take; they stay in this file")
 
 
 class EX4D_SceneState(PropertyGroup):
@@ -241,12 +249,14 @@ class EX4D_SceneState(PropertyGroup):
         description="The same seed paints the unseen part the same way; another one paints another version",
         min=0,
     )
+    takes: CollectionProperty(type=EX4D_ListedTake, name="Takes")
+    active_take: IntProperty(name="Active Take")
     last_take: StringProperty(name="Last Take")
     take_coverage: StringProperty(name="Coverage")
     take_notice: StringProperty(name="Take Notice", description="A line for each fact")
 
 
-CLASSES = (EX4D_SceneState,)
+CLASSES = (EX4D_ListedTake, EX4D_SceneState)
 
 
 def register():

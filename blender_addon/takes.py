@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compat, painting, sequencer, session, shots
+from . import compat, painting, sequencer, session, shots, take_list
 from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
 from .shooting import CameraJob, shoot
@@ -93,6 +93,7 @@ def _show(shot_id, take):
             scene.render.use_sequencer = False
             notices.append("Output > Post Processing > Sequencer is off, so that renders still show the scene.")
         state.last_take = name
+        take_list.remember(state, take_list.ListedTake(name, take_list.summary_of(take.record)))
         state.take_name = next_name(name)
         state.take_coverage = coverage_of(take.record, result.frame_start)
         state.take_notice = "\n".join(notices)
@@ -100,8 +101,18 @@ def _show(shot_id, take):
 
 def said_by(record):
     """Return what take.json tells the artist, as sentences."""
-    engine = record.get("engine")
-    return [*([f"Painted by the {engine} engine."] if engine else []), *record.get("notices", ())]
+    painter, settings = take_list.painter_of(record), record.get("settings", {})
+    used = [f"{name} {settings[name]}" for name in ("quality", "steps") if name in settings]
+    used += [f"seed {record['seed']}"] if record.get("seed") is not None else []
+    painted = f"Painted by {painter}" + (f" ({', '.join(used)})." if used else ".")
+    return [*([painted] if painter else []), *_paid_work(record), *record.get("notices", ())]
+
+
+def _paid_work(record):
+    """What the licences of depth, rasteriser and engine allow together. Where they forbid, the notices say which."""
+    if "commercial_use" not in record or record["commercial_use"] is False:
+        return []
+    return ["The licences allow paid work." if record["commercial_use"] else "Paid work: ask the depth file's maker."]
 
 
 def next_name(name):

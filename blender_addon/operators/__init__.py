@@ -18,6 +18,7 @@ CLASSES = (
     coverage.EX4D_OT_check_coverage,
     take.EX4D_OT_render_take,
     take.EX4D_OT_load_result,
+    take.EX4D_OT_refresh_takes,
     gather.EX4D_OT_gather_files,
 )
 

@@ -52,7 +52,7 @@ def no_server(context):
 
 
 def no_take(context):
-    return None if context.scene.ex4d.last_take else "Render a take first"
+    return None if len(context.scene.ex4d.takes) else "Render a take first, or look for takes with Refresh"
 
 
 def busy(context):

@@ -4,7 +4,7 @@
 from bpy.props import StringProperty
 from bpy.types import Operator
 
-from .. import shots, takes
+from .. import shots, take_list, takes
 from ..session import Step
 from . import grey
 from .step import StepOperator
@@ -26,8 +26,19 @@ class EX4D_OT_load_result(StepOperator, Operator):
     bl_idname, bl_label = "ex4d.load_result", "Load Result"
     step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy, grey.no_take)
 
-    take: StringProperty(name="Take", description="Empty: the last one rendered")
+    take: StringProperty(name="Take", description="Empty: the one selected in the list")
 
     def start(self, context):
         state = context.scene.ex4d
-        takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(self.take or state.last_take)))
+        name = self.take or state.takes[state.active_take].name
+        takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(name)))
+
+
+class EX4D_OT_refresh_takes(StepOperator, Operator):
+    """Look which takes lie beside the shot: those of other files and of the command line too"""
+
+    bl_idname, bl_label = "ex4d.refresh_takes", "Refresh Takes"
+    step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy)
+
+    def start(self, context):
+        take_list.refresh(context.scene)

@@ -41,6 +41,11 @@ class Layout:
         self.drawn.append(idname)
         return Layout(self.drawn), Layout(self.drawn)
 
+    def template_list(self, cls, list_id, data, name, active_data, active_name, rows):
+        assert issubclass(getattr(bpy.types, cls), bpy.types.UIList)
+        assert active_name in active_data.bl_rna.properties
+        self.drawn.extend(item.name for item in getattr(data, name))
+
     def template_icon(self, icon_value, scale):
         self.drawn.append("picture")
 
@@ -74,6 +79,8 @@ def drawn(addon):
     def draw():
         texts = []
         for cls in addon.panels.CLASSES:
+            if not issubclass(cls, bpy.types.Panel):
+                continue
             parts = {name: getattr(cls, name) for name in dir(cls) if name.startswith("draw_")}
             panel = type("Panel", (), {"layout": Layout(texts), **parts})()
             cls.draw(panel, Context())

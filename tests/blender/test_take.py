@@ -97,7 +97,7 @@ def test_rendering_the_scene_still_shows_the_scene(scene, take):
 
 def test_the_artist_is_told_what_was_painted_and_by_what(take):
     assert take.take_coverage == "The plate does not show 10% of the picture, 25% at worst (frame 3)."
-    for said in ("preview engine", "Filled, not generated."):
+    for said in ("Painted by Preview Fill.", "Filled, not generated."):
         assert said in take.take_notice
 
 
@@ -111,13 +111,22 @@ def test_the_worst_frame_is_named_as_the_timeline_counts(addon, scene, fake, tak
 def test_each_fact_about_a_take_has_a_line_of_its_own(take):
     where, engine, notice, *_ = take.take_notice.splitlines()
     assert where.startswith("take_01 is on channel 2 of the sequencer.")
-    assert engine == "Painted by the preview engine."
+    assert engine == "Painted by Preview Fill."
     assert notice == "Filled, not generated."
 
 
 def test_where_no_sequencer_is_open_the_way_to_one_is_told(addon, scene, take):
     is_told = "add a Video Editing workspace" in take.take_notice
     assert is_told == (bpy.app.version >= (5, 0, 0))
+
+
+def test_settings_and_what_the_licences_allow_are_told(addon):
+    record = {"engine": "wan", "seed": 7, "settings": {"quality": "fp8", "steps": 25}, "commercial_use": True}
+    painted = "Painted by Wan2.1 + EX-4D (quality fp8, steps 25, seed 7)."
+    assert addon.takes.said_by(record) == [painted, "The licences allow paid work."]
+    assert addon.takes.said_by({"commercial_use": None}) == ["Paid work: ask the depth file's maker."]
+    forbidden = {"commercial_use": False, "notices": ["Not for paid work: made with DepthCrafter."]}
+    assert addon.takes.said_by(forbidden) == forbidden["notices"]
 
 
 def test_a_take_that_tells_nothing_is_shown_with_nothing(addon):
