@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_wan import hot_lora, merged_lora, moving_plate, random_lora, tiny_dit, tiny_models
+from tiny_wan import SMALL, moving_plate, tiny_models, write_ex4d
 
 from ex4d.errors import Cancelled, InputError
 from ex4d.generation.wan import pipeline
+from ex4d.generation.wan.checkpoint import attach, fuse, read_ex4d
 from ex4d.generation.wan.conditions import Conditions, eroded
 from ex4d.generation.wan.denoise import guided
 from ex4d.generation.wan.modes import MODES
@@ -31,13 +32,16 @@ LOSSLESS = replace(REFERENCE, mode=MODES["lossless"])
 
 
 @pytest.fixture(scope="module")
-def models():
-    return tiny_models()
+def adapter(tmp_path_factory):
+    return read_ex4d(write_ex4d(tmp_path_factory.mktemp("weights"), tiny_models()), SMALL.layers)
 
 
 @pytest.fixture(scope="module")
-def lora(models):
-    return random_lora(models.dit, rank=16)
+def models(adapter):
+    """With the LoRA merged, as all modes but the reference have it."""
+    models = tiny_models()
+    fuse(models.dit, [(adapter, 1.0)])
+    return models
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def painted(models, lora):
+def painted(adapter):
     """The reference's frames, and what it was told and went through on the way."""
     told: list[Conditions] = []
     latents: list[torch.Tensor] = []
@@ -60,8 +64,9 @@ def painted(models, lora):
         answer = guided(velocity, mode, steps)
         return lambda x, timestep, step: (latents.append(x), answer(x, timestep, step))[1]
 
-    with hot_lora(models.dit, lora):
-        frames = WanPipeline(models, bind, guide).paint(*moving_plate(), REFERENCE)
+    models = tiny_models()
+    attach(models.dit, [(adapter, 1.0)])
+    frames = WanPipeline(models, bind, guide).paint(*moving_plate(), REFERENCE)
     return frames, told[0], latents
 
 
@@ -73,7 +78,7 @@ def test_the_reference_s_frames_are_the_release_s(painted, golden):
     frames, _, latents = painted
     assert levels_apart(frames, golden["frames"]) <= 1
     for ours, released in zip(latents[1:], golden["latents"], strict=False):
-        np.testing.assert_allclose(ours.numpy(), released, atol=2e-4)
+        np.testing.assert_allclose(ours.numpy(), released, atol=2e-5)
 
 
 def test_the_reference_is_told_what_the_release_is_told(painted, golden):
@@ -85,22 +90,17 @@ def test_the_reference_is_told_what_the_release_is_told(painted, golden):
     np.testing.assert_allclose(told.context["positive"][0, : len(golden["context"])], golden["context"], atol=1e-5)
 
 
-def test_a_merged_lora_paints_the_same_within_one_level(models, lora, painted):
-    merged = replace(models, dit=merged_lora(tiny_dit(), lora))
-    assert levels_apart(WanPipeline(merged).paint(*moving_plate(), REFERENCE), painted[0]) <= 1
-
-
-def test_the_fast_forward_paints_the_same_within_one_level(models, lora, painted):
-    merged = replace(models, dit=merged_lora(tiny_dit(), lora))
-    assert levels_apart(WanPipeline(merged).paint(*moving_plate(), LOSSLESS), painted[0]) <= 1
+@pytest.mark.parametrize("settings", [REFERENCE, LOSSLESS], ids=["reference", "lossless"])
+def test_a_merged_lora_paints_the_same_within_one_level(models, painted, settings):
+    assert levels_apart(WanPipeline(models).paint(*moving_plate(), settings), painted[0]) <= 1
 
 
 @pytest.mark.parametrize("settings", [REFERENCE, LOSSLESS], ids=["reference", "lossless"])
-def test_with_bfloat16_weights_the_picture_stays_within_rounding(lora, painted, settings):
-    half = tiny_models(dtype=torch.bfloat16)
-    half = replace(half, dit=merged_lora(half.dit, {name: weight.bfloat16() for name, weight in lora.items()}))
-    frames = WanPipeline(half).paint(*moving_plate(), settings)
-    assert np.abs(frames.astype(int) - painted[0]).mean() < 2
+def test_with_bfloat16_weights_the_picture_stays_within_rounding(adapter, painted, settings):
+    models = tiny_models(dtype=torch.bfloat16)
+    fuse(models.dit, [(adapter, 1.0)])
+    frames = WanPipeline(models).paint(*moving_plate(), settings)
+    assert np.abs(frames.astype(int) - painted[0]).mean() < 2  # measured: 0.96 and 0.85
 
 
 def test_a_seed_decides_every_pixel_and_another_seed_changes_them(models):

@@ -5,9 +5,8 @@ The weights come from numpy's generator in the order of `named_parameters`, so t
 """
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +16,6 @@ from diffsynth.models.wan_video_dit import WanModel
 from diffsynth.models.wan_video_image_encoder import VisionTransformer, WanImageEncoder
 from diffsynth.models.wan_video_text_encoder import WanTextEncoder
 from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
-from torch.nn.functional import linear
 from torchvision.transforms import Normalize
 
 from ex4d.generation.wan.camera_encoder import camera_encoder
@@ -145,7 +143,7 @@ def known_weights(network: torch.nn.Module, seed: int) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def random_lora(dit: WanModel, rank: int = 4, scale: float = 0.5, seed: int = 6) -> dict[str, torch.Tensor]:
+def random_lora(dit: WanModel, rank: int = 16, scale: float = 0.5, seed: int = 6) -> dict[str, torch.Tensor]:
     """A LoRA with the names and the targets of `ex4d.ckpt`."""
     random = np.random.default_rng(seed)
     targets = [f"{part}.{name}" for part in ("self_attn", "cross_attn") for name in "qkvo"] + ["ffn.0", "ffn.2"]
@@ -157,6 +155,13 @@ def random_lora(dit: WanModel, rank: int = 4, scale: float = 0.5, seed: int = 6)
                 values = random.standard_normal(shape, np.float32) * scale * shape[1] ** -0.5
                 lora[f"blocks.{i}.{target}.lora_{side}.default.weight"] = torch.from_numpy(values).bfloat16().float()
     return lora
+
+
+def write_ex4d(folder: Path, models: WanModels) -> Path:
+    """The LoRA and the camera encoder as they are published. Returns the file."""
+    path = folder / "ex4d.ckpt"
+    torch.save({**random_lora(models.dit), **models.camera_encoder.state_dict()}, path)
+    return path
 
 
 def moving_plate(frames: int = 5, height: int = 32, width: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -172,29 +177,3 @@ def moving_plate(frames: int = 5, height: int = 32, width: int = 32) -> tuple[np
         mask[i, :, width - 2 * i :] = False
         mask[i, 4 : 6 + i, 6 : 8 + i] = False
     return color, mask
-
-
-@contextmanager
-def hot_lora(dit: WanModel, lora: dict[str, torch.Tensor]) -> Iterator[None]:
-    """The DiT with a LoRA computed beside its linears."""
-    hooks = []
-    for name in {key.split(".lora_")[0] for key in lora}:
-        module = dit.get_submodule(name)
-        down, up = (lora[f"{name}.lora_{side}.default.weight"].to(module.weight.dtype) for side in "AB")
-
-        def beside(_: Any, inputs: Any, output: torch.Tensor, down: Any = down, up: Any = up) -> torch.Tensor:
-            return output + linear(linear(inputs[0], down), up)
-
-        hooks.append(module.register_forward_hook(beside))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def merged_lora(dit: WanModel, lora: dict[str, torch.Tensor]) -> WanModel:
-    """The DiT with a LoRA added to its weights."""
-    for name in {key.split(".lora_")[0] for key in lora}:
-        dit.get_submodule(name).weight += lora[f"{name}.lora_B.default.weight"] @ lora[f"{name}.lora_A.default.weight"]
-    return dit
