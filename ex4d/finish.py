@@ -9,9 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ex4d.audio import Audio
+from ex4d.camera import CameraPath
 from ex4d.errors import ShapeError
 from ex4d.progress import ProgressCallback
+from ex4d.shot import Shot
 from ex4d.takes import Take, take_folder
+from ex4d.timecode import shifted
 from ex4d.video import write_video
 
 Picture = NDArray[np.uint8]
@@ -25,7 +29,13 @@ FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
 def write_result(
-    shot_folder: Path, take: Take, frames: Picture, fps: Fraction, progress: ProgressCallback | None = None
+    shot_folder: Path,
+    take: Take,
+    frames: Picture,
+    fps: Fraction,
+    progress: ProgressCallback | None = None,
+    audio: Audio | None = None,
+    timecode: str | None = None,
 ) -> None:
     """Write the re-shot plate: result.mkv lossless for further work, result.mp4 for looking at.
 
@@ -35,14 +45,34 @@ def write_result(
         frames: RGB. [N, h, w, 3]
         fps: of the shot.
         progress: told after each frame.
+        audio, timecode: of these frames, see `playback`.
 
     Raises:
         StorageError: the disk is full or refuses to be written.
     """
     folder = take_folder(shot_folder, take.name)
     mark = MARK if take.commercial_use is False else None
-    write_video(folder / "result.mkv", frames, fps, "ffv1", progress, mark)
-    write_video(folder / "result.mp4", frames, fps, "h264", progress, mark)
+    write_video(folder / "result.mkv", frames, fps, "ffv1", progress, mark, audio, timecode)
+    write_video(folder / "result.mp4", frames, fps, "h264", progress, mark, audio, timecode)
+
+
+def playback(shot: Shot, cameras: CameraPath) -> tuple[Audio | None, str | None, tuple[str, ...]]:
+    """What of the plate goes on beside a take's pictures.
+
+    Returns:
+        the sound of the frames that the take shows, when it plays them one after the other; the timecode of its first
+        frame; what the artist must know about it
+    """
+    shown = np.rint(cameras.source_frame).astype(int)
+    plate = shot.plate
+    timecode = None
+    if plate.timecode is not None:
+        timecode = shifted(plate.timecode, plate.first_frame + int(shown[0]), shot.fps)
+    if shot.audio is None:
+        return None, timecode, ()
+    if not np.array_equal(shown, shown[0] + np.arange(len(shown))):
+        return None, timecode, ("The plate's sound was left out: the take does not play it frame by frame.",)
+    return shot.audio.of_frames(int(shown[0]), len(shown), shot.fps), timecode, ()
 
 
 def contact_sheet(plate: Picture, mesh_render: Picture, mask: NDArray[Any], result: Picture) -> Picture:

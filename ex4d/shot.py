@@ -2,7 +2,7 @@
 """The shot folder: one plate with its reconstruction, as files that every part of EX-4D reads.
 
 shot.json    what the plate is, its lens, where its depth comes from, and what the artist was told
-plate.mkv    the frames used, lossless
+plate.mkv    the frames used and their sound, lossless
 depth.npz    their z-depth, optionally the sky, the valid pixels and where the plate's own camera stood
 takes/       one folder per take, see `takes.py`
 """
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ex4d
+from ex4d.audio import Audio, read_audio
 from ex4d.camera import CONVENTIONS, Convention, check_intrinsics, check_world_to_camera
 from ex4d.depth import DepthClip, DepthUnit
 from ex4d.depth.clip import check_size, check_values
@@ -89,6 +90,7 @@ class Shot:
     # Of a plate whose camera moves: OpenCV camera of each frame to the shot's world, shot units. [T, 4, 4]
     # None: the plate's camera stands still, and its frame is the world.
     source_camera_to_world: NDArray[np.float64] | None = None
+    audio: Audio | None = None  # the plate's sound during its frames
 
 
 def shot_from(
@@ -98,6 +100,7 @@ def shot_from(
     convention: Convention,
     notices: tuple[str, ...] = (),
     cameras: SourceCameras | None = None,
+    audio: Audio | None = None,
 ) -> Shot:
     """Join a clip and its depth.
 
@@ -108,6 +111,7 @@ def shot_from(
         convention: pixel convention of the shot.
         notices: of the steps before.
         cameras: of the plate, when it moves and was solved or given.
+        audio: of the clip's frames.
     """
     if cameras is not None and depth.kind != "metric":
         slide = "The plate's camera was given, but the depth does not know its unit, so that still things may slide."
@@ -132,6 +136,7 @@ def shot_from(
         valid=depth.valid,
         notices=(*notices, *depth.notices),
         source_camera_to_world=None if cameras is None else cameras.camera_to_world,
+        audio=audio,
     )
 
 
@@ -145,7 +150,7 @@ def write_shot(folder: Path, shot: Shot, progress: ProgressCallback | None = Non
     count, height, width = shot.depth.shape
     if shot.frames.shape != (count, height, width, 3):
         raise ShapeError(f"Frames {list(shot.frames.shape)} do not fit depth {list(shot.depth.shape)}.")
-    write_video(folder / "plate.mkv", shot.frames, shot.fps, "ffv1", progress)
+    write_video(folder / "plate.mkv", shot.frames, shot.fps, "ffv1", progress, audio=shot.audio)
     arrays: dict[str, NDArray[Any]] = {"depth": shot.depth}
     arrays |= {name: layer for name, layer in (("sky", shot.sky), ("valid", shot.valid)) if layer is not None}
     if shot.source_camera_to_world is not None:
@@ -192,6 +197,7 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
     shape = (plate.integer("frame_count"), plate.integer("height"), plate.integer("width"))
     try:
         clip = read_video(folder / "plate.mkv", progress=progress)
+        audio = read_audio(folder / "plate.mkv", 0, len(clip.frames), clip.fps)
     except VideoError as error:
         raise ShotError(f"The shot's plate.mkv cannot be used. {error} Or reconstruct the shot again.") from error
     if clip.frames.shape[:3] != shape:
@@ -222,6 +228,7 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
         valid=valid,
         notices=fields.texts("notices"),
         source_camera_to_world=poses,
+        audio=audio,
     )
 
 

@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 
 import ex4d
+from ex4d.audio import Audio, read_audio
 from ex4d.camera import CameraPath, Convention, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
 from ex4d.coverage import coverage
 from ex4d.depth import DepthKind
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.depth.sizes import release_size
-from ex4d.errors import InputError
-from ex4d.finish import write_result
+from ex4d.errors import InputError, VideoError
+from ex4d.finish import playback, write_result
 from ex4d.generation import GenerateOptions, engine
 from ex4d.lens import asked_focal_px, guessed_focal_px, noted_focal_px
 from ex4d.licence import allowed_by_all, licence_notices
@@ -101,7 +102,16 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         focal_px, notice = guessed_focal_px(width)
         notices.append(notice)
     intrinsics = cameras.intrinsics if cameras is not None else pinhole_intrinsics(focal_px, width, height)
-    return shot_from(clip, depth, intrinsics, options.convention, tuple(notices), cameras)
+    audio, missing = plate_sound(clip)
+    return shot_from(clip, depth, intrinsics, options.convention, (*notices, *missing), cameras, audio)
+
+
+def plate_sound(clip: Clip) -> tuple[Audio | None, tuple[str, ...]]:
+    """The sound of a clip's frames; or none, and why."""
+    try:
+        return read_audio(clip.path, clip.first_frame, len(clip.frames), clip.fps), ()
+    except VideoError as error:
+        return None, (f"{error} The shot goes on without it.",)
 
 
 def resized_as_the_release(clip: Clip) -> Clip:
@@ -186,15 +196,16 @@ def generate_take(
     options = options or GenerateOptions()
     painter = engine(options.engine)
     painted = painter.generate(shot, cameras, conditioning, options, progress)
+    audio, timecode, notices = playback(shot, cameras)
     finished = dataclasses.replace(
         take,
         engine=painter.name,
         seed=options.seed,
         settings=painted.settings,
         commercial_use=allowed_by_all(take.commercial_use, painter.commercial_use),
-        painting_notices=painted.notices,
+        painting_notices=(*painted.notices, *notices),
     )
-    write_result(folder, finished, painted.frames, shot.fps, progress)
+    write_result(folder, finished, painted.frames, shot.fps, progress, audio, timecode)
     write_take(folder, finished)
     return finished
 

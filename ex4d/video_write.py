@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ex4d.audio import Audio, AudioTrack
 from ex4d.errors import ShapeError, VideoError
 from ex4d.progress import ProgressCallback, track
 from ex4d.storage import replacing
@@ -38,6 +39,8 @@ def write_video(
     codec: Codec,
     progress: ProgressCallback | None = None,
     comment: str | None = None,
+    audio: Audio | None = None,
+    timecode: str | None = None,
 ) -> None:
     """Write a clip; an unfinished file never appears under its name.
 
@@ -48,6 +51,8 @@ def write_video(
         codec: "ffv1" is lossless (bgr0, gray, gray16le). "h264" is BT.709 4:2:0, or 4:4:4 when a side is odd.
         progress: told after each frame.
         comment: a note that travels with the file, shown by players and editors.
+        audio: their sound; lossless beside ffv1, AAC beside h264.
+        timecode: of the first frame, for editors.
 
     Raises:
         ShapeError: the frames are not a clip.
@@ -77,11 +82,17 @@ def write_video(
         if comment is not None:
             container.metadata["comment"] = comment
         stream = _ffv1_stream(container, frames[0], fps) if codec == "ffv1" else _h264_stream(container, frames[0], fps)
+        if timecode is not None:
+            stream.metadata["timecode"] = timecode
+        sound = AudioTrack(container, audio, codec == "ffv1") if audio is not None else None
         reformatter = VideoReformatter()
         for number, frame in enumerate(track(frames, f"Writing {path.name}", progress, len(frames))):
-            for packet in stream.encode(_video_frame(frame, stream, reformatter, number)):
-                container.mux(packet)
+            container.mux(stream.encode(_video_frame(frame, stream, reformatter, number)))
+            if sound is not None:
+                container.mux(sound.until((number + 1) / fps))
         container.mux(stream.encode())
+        if sound is not None:
+            container.mux(sound.end())
 
 
 def _ffv1_stream(container: OutputContainer, first: Picture, fps: Fraction) -> VideoStream:
