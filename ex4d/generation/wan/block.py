@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One transformer block of Wan2.1 in three pure functions, between which its attentions run.
+"""One transformer block of Wan2.1 in three functions, between which its attentions run.
 
 The weights are diffsynth's `DiTBlock`'s own tensors. Tokens travel in fp32 from block to block (the residual stream);
 matrices multiply in the weights' dtype; norms, gates and rotations are fp32.
@@ -8,12 +8,9 @@ matrices multiply in the weights' dtype; norms, gates and rotations are fp32.
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import gelu, layer_norm
 
-from ex4d.generation.wan.fp8 import Linear, linear_of, prepared, project
-from ex4d.generation.wan.rope import rotated
-
-EPS = 1e-6  # of all norms: Wan2.1-I2V-14B's configuration
+from ex4d.generation.wan.fp8 import Linear, linear_of, project
+from ex4d.generation.wan.token_operators import added, added_norm, gelu, normed_heads, total
 
 
 class Cross(NamedTuple):
@@ -99,7 +96,7 @@ def cross_keys(text: torch.Tensor, image: torch.Tensor, cross: Cross, heads: int
         weight = linear.weight if linear.scale is None else (linear.weight.float() * linear.scale).to(tokens.dtype)
         projected = torch.nn.functional.linear(tokens, weight, linear.bias)
         if norm is not None:
-            projected = _rms_norm(projected, norm).to(tokens.dtype)
+            return normed_heads(projected, norm, projected.shape[-1] // heads)
         return projected.unflatten(-1, (heads, -1))
 
     return CrossKeys(
@@ -117,24 +114,18 @@ def self_attention_inputs(
 
     Args:
         x: fp32 [1, tokens, dim].
-        time: the timestep's modulation. fp32 [1, 6, dim]
+        time: `modulation` of the block.
         weights: of the block.
         cosine, sine: of `rope_table`, for these tokens.
 
     Returns:
         q, k, v: [1, tokens, heads, head_dim]
     """
-    shift, scale = _modulation(time, weights)[:2]
-    tokens = prepared(_norm(x) * (1 + scale) + shift, weights.q)
     head_dim = 2 * cosine.shape[-1]
-
-    def turned(linear: Linear, norm: torch.Tensor) -> torch.Tensor:
-        projected = project(tokens, linear)
-        heads = _rms_norm(projected, norm).unflatten(-1, (-1, head_dim))
-        return rotated(heads, cosine, sine).to(projected.dtype)
-
-    v = project(tokens, weights.v).unflatten(-1, (-1, head_dim))
-    return turned(weights.q, weights.norm_q), turned(weights.k, weights.norm_k), v
+    _, tokens = added_norm(x, None, None, time[1], time[0], weights.q)
+    q = normed_heads(project(tokens, weights.q), weights.norm_q, head_dim, cosine, sine)
+    k = normed_heads(project(tokens, weights.k), weights.norm_k, head_dim, cosine, sine)
+    return q, k, project(tokens, weights.v).unflatten(-1, (-1, head_dim))
 
 
 def cross_attention_inputs(
@@ -143,22 +134,18 @@ def cross_attention_inputs(
     """Take the self-attention's answer in and ask the conditions.
 
     Args:
-        x: fp32 [1, tokens, dim].
+        x: overwritten. fp32 [1, tokens, dim]
         attended: [1, tokens, heads, head_dim].
-        time: fp32 [1, 6, dim].
+        time: `modulation` of the block.
         weights: of the block.
 
     Returns:
         x: fp32 [1, tokens, dim]
         q: [1, tokens, heads, head_dim]
     """
-    gate = _modulation(time, weights)[2]
-    head_dim = attended.shape[-1]
-    x = x + gate * project(prepared(attended.flatten(-2), weights.o), weights.o)
-    asked = _norm(x) * weights.norm_cross.float() + weights.norm_cross_bias.float()
-    projected = project(prepared(asked, weights.cross_q), weights.cross_q)
-    q = _rms_norm(projected, weights.cross_norm_q).to(projected.dtype)
-    return x, q.unflatten(-1, (-1, head_dim))
+    branch = project(total(attended, None, weights.o), weights.o)
+    x, tokens = added_norm(x, branch, time[2], weights.norm_cross, weights.norm_cross_bias, weights.cross_q, one=False)
+    return x, normed_heads(project(tokens, weights.cross_q), weights.cross_norm_q, attended.shape[-1])
 
 
 def block_output(
@@ -167,31 +154,24 @@ def block_output(
     """Take the conditions' answers in and think about them.
 
     Args:
-        x: fp32 [1, tokens, dim].
+        x: overwritten. fp32 [1, tokens, dim]
         text, image: answers of the two cross-attentions. [1, tokens, heads, head_dim]
-        time: fp32 [1, 6, dim].
+        time: `modulation` of the block.
         weights: of the block.
 
     Returns:
         fp32 [1, tokens, dim]
     """
-    shift, scale, gate = _modulation(time, weights)[3:]
-    answer = (text.float() + image.float()).flatten(-2)
-    x = x + project(prepared(answer, weights.cross_o), weights.cross_o)
-    inner = project(prepared(_norm(x) * (1 + scale) + shift, weights.up), weights.up)
-    inner = gelu(inner.float(), approximate="tanh")
-    return x + gate * project(prepared(inner, weights.down), weights.down)
+    branch = project(total(text, image, weights.cross_o), weights.cross_o)
+    x, tokens = added_norm(x, branch, None, time[4], time[3], weights.up)
+    return added(x, project(gelu(project(tokens, weights.up), weights.down), weights.down), time[5])
 
 
-def _modulation(time: torch.Tensor, weights: BlockWeights) -> tuple[torch.Tensor, ...]:
-    parts: tuple[torch.Tensor, ...] = (weights.modulation.float() + time).chunk(6, dim=1)
-    return parts
+def modulation(time: torch.Tensor, weights: BlockWeights) -> torch.Tensor:
+    """Shift, scale and gate of the self-attention, then of the feed-forward part. fp32 [6, dim]
 
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    return layer_norm(x, x.shape[-1:], eps=EPS)
-
-
-def _rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    x = x.float()
-    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPS) * weight.float()
+    Args:
+        time: the timestep's. fp32 [1, 6, dim]
+        weights: of the block.
+    """
+    return (weights.modulation + time)[0]

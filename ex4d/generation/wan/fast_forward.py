@@ -31,9 +31,9 @@ from ex4d.generation.wan.block import (
     block_weights,
     cross_attention_inputs,
     cross_keys,
+    modulation,
     self_attention_inputs,
 )
-from ex4d.generation.wan.compiling import compiled_on
 from ex4d.generation.wan.fp8 import is_quantised
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.rope import rope_table
@@ -131,9 +131,6 @@ class FastForward:
         self._sharding: Sharding = sharding or OneProcess()
         self._attention = attention(self.backend)
         self._heads = dit.blocks[0].self_attn.num_heads
-        self._self_attention_inputs = compiled_on(self.device, self_attention_inputs)
-        self._cross_attention_inputs = compiled_on(self.device, cross_attention_inputs)
-        self._block_output = compiled_on(self.device, block_output)
 
         with torch.no_grad():
             self._bind(conditions)
@@ -186,12 +183,13 @@ class FastForward:
         x = self._constant + linear(self._sharding.share(patches), self._patch_weight)
         embedded, time = _time(timestep, self._dit)
         for weights, keys in zip(self._blocks, self._keys[branch], strict=True):
-            q, k, v = self._self_attention_inputs(x, time, weights, self._cosine, self._sine)
+            modulated = modulation(time, weights)
+            q, k, v = self_attention_inputs(x, modulated, weights, self._cosine, self._sine)
             attended = self._sharding.attend(q, k, v, self._attention)
-            x, q = self._cross_attention_inputs(x, attended, time, weights)
+            x, q = cross_attention_inputs(x, attended, modulated, weights)
             text = self._attention(q, keys.k, keys.v)
             image = self._attention(q, keys.k_image, keys.v_image)
-            x = self._block_output(x, text, image, time, weights)
+            x = block_output(x, text, image, modulated, weights)
         patches = self._sharding.whole(_head(x, embedded, self._dit))
         return _unpatched(patches, self._grid, self._dit.patch_size)
 

@@ -7,7 +7,7 @@ the head reads, and the two cost little time. The embeddings, the head and the t
 every token depends on them.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 
@@ -31,6 +31,9 @@ class Rows(NamedTuple):
 
     values: torch.Tensor  # e4m3 [1, tokens, channels]
     scale: torch.Tensor  # fp32 [1, tokens, 1]
+
+
+Prepared: TypeAlias = torch.Tensor | Rows  # what a linear takes: see `prepared`
 
 
 class RowScaledLinear(torch.nn.Module):  # type: ignore[misc, unused-ignore]
@@ -104,7 +107,7 @@ def quantised(x: torch.Tensor) -> Rows:
     return Rows((x / scale).clamp(-E4M3_LARGEST, E4M3_LARGEST).to(torch.float8_e4m3fn), scale)
 
 
-def prepared(x: torch.Tensor, linear: Linear) -> torch.Tensor | Rows:
+def prepared(x: torch.Tensor, linear: Linear) -> Prepared:
     """What `linear` takes: x in its dtype, or in 8 bits. Linears that share an input share this.
 
     Args:
@@ -113,7 +116,7 @@ def prepared(x: torch.Tensor, linear: Linear) -> torch.Tensor | Rows:
     return x.to(linear.weight.dtype) if linear.scale is None else quantised(x)
 
 
-def project(x: torch.Tensor | Rows, linear: Linear) -> torch.Tensor:
+def project(x: Prepared, linear: Linear) -> torch.Tensor:
     """x times the weight, plus the bias.
 
     Args:
