@@ -7,6 +7,7 @@ import logging
 import secrets
 import signal
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
@@ -16,7 +17,9 @@ from ex4d.errors import Ex4dError
 from shared_protocol.connection import home_folder
 
 from .artifacts import Artifacts
-from .executor import CANCEL_GRACE_S, LocalExecutor
+from .devices import find_gpus, worker_devices
+from .executor import LocalExecutor, Patience
+from .fingerprint import Circumstances
 from .front import MAX_SOCKETS, Front
 from .jobs import JobQueue
 from .log import start_log
@@ -26,6 +29,7 @@ from .runtime import (
     AlreadyRunning,
     Home,
     check_curve,
+    machine_boot,
     read_or_make_keys,
     take_lock,
     write_connection,
@@ -35,7 +39,17 @@ from .worker import DEFAULT_RUNNER
 from .zap import answer_zap, bind_zap
 
 
-async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float) -> None:
+@dataclass(frozen=True)
+class Options:
+    """How a server shall work."""
+
+    boot_id: str
+    job_runner: str = DEFAULT_RUNNER
+    workers: int | None = None  # None: one for each GPU
+    patience: Patience = field(default_factory=Patience)
+
+
+async def serve(home: Home, options: Options) -> None:
     """Run a server until it is told to stop."""
     log = logging.getLogger("ex4d.server")
     keys = read_or_make_keys(home)
@@ -43,12 +57,19 @@ async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     zap = bind_zap(context)
     artifacts = Artifacts(home.artifacts)
-    front = Front(home, keys, boot_id, artifacts, context)
+    front = Front(home, keys, options.boot_id, artifacts, context)
     store = Store(home.database)
-    executor = LocalExecutor(home.logs, job_runner, cancel_grace_s)
-    front.queue = JobQueue(store, artifacts, executor, home.work, home.logs, front.publish)
-    front.worker_pid = lambda: executor.worker_pid
+    gpus = find_gpus()
+    executors = [
+        LocalExecutor(home.logs, options.job_runner, options.patience, number, device.name, device.environment)
+        for number, device in enumerate(worker_devices(gpus, options.workers))
+    ]
+    circumstances = Circumstances(options.job_runner, tuple(gpu.name for gpu in gpus))
+    front.queue = JobQueue(
+        store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot()
+    )
     front.queue.recover()
+    artifacts.sweep()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(front.stopping.set))
@@ -59,7 +80,7 @@ async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float
         asyncio.create_task(front.queue.work()),
         asyncio.create_task(front.stopping.wait()),
     ]
-    write_connection(home, endpoint, keys, boot_id)
+    write_connection(home, endpoint, keys, options.boot_id)
     log.info("server %s listens at %s, home %s", VERSION, endpoint, home.folder)
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -70,7 +91,8 @@ async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        executor.end()
+        for executor in executors:
+            executor.end()
         front.close()
         zap.close()
         context.term()
@@ -81,9 +103,19 @@ async def serve(home: Home, boot_id: str, job_runner: str, cancel_grace_s: float
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m server", description="The EX-4D job server, in the foreground.")
     parser.add_argument("--job-runner", default=DEFAULT_RUNNER, help="module:function that does a job (for tests)")
-    parser.add_argument("--cancel-grace-s", type=float, default=CANCEL_GRACE_S, help="before a worker is killed")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
+    for name, text in (
+        ("cancel", "a cancelled job goes on"),
+        ("silence", "it gives no sign of life"),
+        ("stall", "its job makes no progress"),
+    ):
+        seconds = getattr(Patience(), f"{name}_s")
+        help_text = f"kill a worker when {text} for so long (default {seconds:g})"
+        parser.add_argument(f"--{name}-s", type=float, default=seconds, metavar="S", help=help_text)
     parser.add_argument("--boot-id", default=secrets.token_hex(16), help="by which its starter recognises it")
     arguments = parser.parse_args()
+    patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
+    options = Options(arguments.boot_id, arguments.job_runner, arguments.workers, patience)
     home = Home(Path(home_folder()))
     try:
         check_curve()
@@ -99,9 +131,11 @@ def main() -> int:
     try:
         # pyzmq needs a selector loop, which is not Windows' default.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(serve(home, arguments.boot_id, arguments.job_runner, arguments.cancel_grace_s))
+            runner.run(serve(home, options))
     except Exception as error:
         log.exception("the server ends because of a defect")
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         sys.stderr.write(f"{type(error).__name__}: {error} (log: {home.log})\n")
         return 1
     finally:

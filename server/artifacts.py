@@ -34,9 +34,21 @@ class Artifacts:
             raise UnknownArtifact(f"The server does not have the file {artifact.sha256[:12]}. Send it again.")
         return path
 
+    def use(self, artifact: ArtifactRef) -> Path:
+        """The complete file, which counts as used now: what was not used for long is dropped first.
+
+        Raises:
+            UnknownArtifact: it is not here.
+        """
+        path = self.path(artifact)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
+
     def stat(self, artifact: ArtifactRef) -> BlobState:
         """How much of a file is here."""
         if _has_size(self._path(artifact), artifact.size):
+            self.use(artifact)
             return BlobState(artifact, artifact.size, True)
         try:
             return BlobState(artifact, self._part(artifact).stat().st_size, False)

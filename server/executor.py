@@ -9,17 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from shared_protocol.launch import NO_WINDOW
 
 from .pipe import read_message, write_message
 from .worker import DEFAULT_RUNNER
 
-CANCEL_GRACE_S = 10.0  # for a job that is in the middle of a step; then its process is killed
 PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds `server`, `ex4d` and `shared_protocol`
 _OUTPUT_TAIL = 2000  # characters of a dead worker's output that go into the log
 
@@ -33,6 +32,7 @@ class Task:
     params: dict[str, Any]
     inputs: dict[str, Path]
     workdir: Path
+    log: Path  # of this job
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,55 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker process died under the job."""
+    """The worker process died under the job; `why` when the server ended it."""
 
     exit_code: int
+    why: str = ""
 
 
 Outcome = Finished | Failed | Cancelled | WorkerLost
 
 
+class Executor(Protocol):
+    """Does one task at a time, somewhere."""
+
+    device: str  # on which it works, for people
+    last_report: float  # monotonic time of the last sign of progress
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, when there is one on this machine."""
+
+    async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
+        """Do a task.
+
+        Args:
+            task: what to do.
+            on_report: receives every report.
+            cancel: when set, the task is asked to stop; after the grace its process is killed.
+        """
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the server waits for a worker, in seconds, before it kills it."""
+
+    cancel_s: float = 10.0  # for a job that was cancelled in the middle of a step
+    silence_s: float = 120.0  # without any sign of life: stopped, or stuck in a call that lets nothing else run
+    stall_s: float = 3600.0  # alive but without progress; loading and compiling a big model takes minutes
+
+
 class _Process:
     """One life of the worker process and the thread that listens to it."""
 
-    def __init__(self, runner: str, logs: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, runner: str, logs: Path, number: int, environment: dict[str, str], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.output_log = logs / "worker.out"
+        self.output_log = logs / f"worker-{number}.out"
         search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-P", "-m", "server.worker", "--job-runner", runner]
-        command += ["--log", str(logs / "worker.log"), "--parent", str(os.getpid())]
+        command += ["--log", str(logs / f"worker-{number}.log"), "--parent", str(os.getpid())]
         with self.output_log.open("wb") as output:
             # From the main thread: on Linux the kernel ends the worker when the thread that started it ends.
             self.popen = subprocess.Popen(
@@ -94,7 +126,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": search_path},
+                env={**os.environ, **environment, "PYTHONPATH": search_path},
                 creationflags=NO_WINDOW,
             )
         assert self.popen.stdout is not None
@@ -130,12 +162,32 @@ class _Process:
 
 
 class LocalExecutor:
-    """Runs one task at a time in a worker process on this machine."""
+    """Runs one task at a time in a worker process on this machine.
 
-    def __init__(self, logs: Path, runner: str = DEFAULT_RUNNER, cancel_grace_s: float = CANCEL_GRACE_S) -> None:
+    Args:
+        logs: where the worker's log goes.
+        runner: module:function that does a job.
+        patience: how long to wait for the worker.
+        number: of this worker, from 0.
+        device: on which it works, for people.
+        environment: for the worker: which GPU it may see.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        runner: str = DEFAULT_RUNNER,
+        patience: Patience | None = None,
+        number: int = 0,
+        device: str = "CPU",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.device = device
         self._logs = logs
         self._runner = runner
-        self._cancel_grace_s = cancel_grace_s
+        self._patience = patience or Patience()
+        self._number = number
+        self._environment = dict(environment or {})
         self._process: _Process | None = None
         self._log = logging.getLogger("ex4d.server")
         self.last_report = time.monotonic()
@@ -146,13 +198,7 @@ class LocalExecutor:
         return self._process.popen.pid if self._process else None
 
     async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
-        """Do a task.
-
-        Args:
-            task: what to do.
-            on_report: receives every report.
-            cancel: when set, the task is asked to stop; after the grace its process is killed.
-        """
+        """Do a task; see `Executor`. A worker that hangs is killed."""
         process = self._warm_process()
         self.last_report = time.monotonic()
         process.send(
@@ -163,11 +209,18 @@ class LocalExecutor:
                 "params": task.params,
                 "inputs": {role: str(path) for role, path in task.inputs.items()},
                 "workdir": str(task.workdir),
+                "log": str(task.log),
             }
         )
         stopper = asyncio.create_task(self._stop_when_told(process, cancel))
+        why = ""
         try:
-            while (report := await process.inbox.get()) is not None:
+            while (report := await self._hear(process)) is not None:
+                if isinstance(report, str):
+                    why = report
+                    break
+                if report["t"] == "alive":
+                    continue
                 self.last_report = time.monotonic()
                 outcome = _outcome(report, on_report)
                 if outcome is not None:
@@ -178,7 +231,7 @@ class LocalExecutor:
         finally:
             stopper.cancel()
         exit_code = self.end()
-        return Cancelled(killed=True) if cancel.is_set() else WorkerLost(exit_code)
+        return Cancelled(killed=True) if cancel.is_set() else WorkerLost(exit_code, why)
 
     def end(self) -> int:
         """End the worker process, if there is one; returns its exit code."""
@@ -197,14 +250,30 @@ class LocalExecutor:
         if self._process is not None and self._process.popen.poll() is not None:
             self.end()  # it died while it had nothing to do
         if self._process is None:
-            self._process = _Process(self._runner, self._logs, asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            self._process = _Process(self._runner, self._logs, self._number, self._environment, loop)
         return self._process
+
+    async def _hear(self, process: _Process) -> dict[str, Any] | str | None:
+        """The worker's next message; None when it is gone, a text when it hangs: what it does wrong."""
+        stalled_s = self.last_report + self._patience.stall_s - time.monotonic()
+        try:
+            return await asyncio.wait_for(process.inbox.get(), max(0.0, min(self._patience.silence_s, stalled_s)))
+        except TimeoutError:
+            stalled = stalled_s < self._patience.silence_s
+            wrong = (
+                f"The job made no progress for {self._patience.stall_s:g} s"
+                if stalled
+                else f"The worker gave no sign of life for {self._patience.silence_s:g} s"
+            )
+            self._log.warning("%s: killing worker %d", wrong, process.popen.pid)
+            return wrong
 
     async def _stop_when_told(self, process: _Process, cancel: asyncio.Event) -> None:
         await cancel.wait()
         process.send({"t": "cancel"})
-        await asyncio.sleep(self._cancel_grace_s)
-        self._log.warning("the worker did not stop within %g s: killing it", self._cancel_grace_s)
+        await asyncio.sleep(self._patience.cancel_s)
+        self._log.warning("the worker did not stop within %g s: killing it", self._patience.cancel_s)
         process.popen.kill()  # its pipe closes, which wakes `run`
 
 

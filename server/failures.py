@@ -34,6 +34,18 @@ class IdConflict(InputError):
     code = "id_conflict"
 
 
+class QuotaExceeded(InputError):
+    """One client wants more than its share."""
+
+    code = "quota"
+
+
+class NotYours(InputError):
+    """Somebody else's job, or something that only the server's own user may do."""
+
+    code = "not_yours"
+
+
 class UnknownJob(InputError):
     """No such job."""
 
@@ -55,12 +67,15 @@ HINTS = {
     "licence": "Accept the licence that the message names, or choose another depth source.",
     "machine": "Install what the message names, or use another machine.",
     "missing_artifact": "Try again: the files are sent once more.",
+    "not_yours": "Ask whoever sent the job, or the user who runs the server.",
     "out_of_memory": "Use fewer frames or a smaller plate, or close other programs.",
+    "quota": "Wait until some of your jobs are done, or cancel those that you do not need.",
     "server_lost": "The job stopped the server several times. Look into the log before you try it again.",
     "storage": "Free some disk space, or set EX4D_HOME to a folder on a larger disk, and try again.",
     "unknown_artifact": "Try again: the file is sent once more.",
     "unknown_job": "Start the job again.",
     "version_mismatch": VersionMismatch.hint,
+    "machine_lost": "The machine went down each time this job ran. Look at its memory and power before another try.",
     "worker_lost": "Often the machine was out of memory: close other programs or use fewer frames, then try again.",
 }
 

@@ -11,7 +11,6 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,6 +23,7 @@ from shared_protocol.errors import LinkError
 from shared_protocol.messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
+    AskJobs,
     AskStatus,
     BlobData,
     BlobState,
@@ -32,8 +32,10 @@ from shared_protocol.messages import (
     GetBlob,
     Hello,
     JobEvent,
+    JobList,
     JobProgress,
     Message,
+    PrioritiseJob,
     PutBlob,
     Refusal,
     ServerState,
@@ -42,11 +44,12 @@ from shared_protocol.messages import (
     SubmitJob,
     SubscribeJob,
     Welcome,
+    WorkerState,
 )
 from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, request_number, unpack
 
 from .artifacts import Artifacts
-from .failures import error_info, from_exception
+from .failures import NotYours, error_info, from_exception
 from .jobs import JobQueue
 from .runtime import VERSION, Home, Keys
 
@@ -67,8 +70,9 @@ class Front:
     ) -> None:
         self.boot_id = boot_id
         self.stopping = asyncio.Event()
-        self.worker_pid: Callable[[], int | None] = lambda: None
         self._home = home
+        self._admin_key = keys.client_key  # of the user who runs the server
+        self._draining: asyncio.Task[None] | None = None
         self._artifacts = artifacts
         self._started = time.monotonic()
         self._log = logging.getLogger("ex4d.server")
@@ -106,8 +110,9 @@ class Front:
     async def serve(self) -> None:
         """Answer requests for ever."""
         while True:
-            identity, *frames = await self._socket.recv_multipart()
-            await self._receive(identity, frames)
+            identity, *frames = await self._socket.recv_multipart(copy=False)
+            user = str(identity.get("User-Id"))  # the client's key, which the handshake has proved
+            await self._receive(identity.bytes, user, [frame.bytes for frame in frames])
 
     def publish(self, message: JobEvent | JobProgress) -> None:
         """Push to everybody who follows the job.
@@ -121,7 +126,7 @@ class Front:
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
             self._listeners.pop(message.job_id, None)
 
-    async def _receive(self, identity: bytes, frames: list[bytes]) -> None:
+    async def _receive(self, identity: bytes, user: str, frames: list[bytes]) -> None:
         rid = 0
         try:
             check_frames([len(frame) for frame in frames])
@@ -135,30 +140,49 @@ class Front:
                 self._blob_tasks.add(task)
                 task.add_done_callback(self._blob_tasks.discard)
             else:
-                self._send(identity, rid, self._answer(identity, message))
+                self._send(identity, rid, self._answer(user, message))
                 if isinstance(message, SubscribeJob):
                     self._replay(identity, message)
         except Exception as error:
             self._send(identity, rid, Refusal(self._explain(error)))
 
-    def _answer(self, identity: bytes, message: Message) -> Message:
+    def _answer(self, user: str, message: Message) -> Message:
+        owner = None if user == self._admin_key else user  # who runs the server may stop and move every job
         match message:
             case Hello():
                 self._log.info("client %s speaks protocol %s", message.client, message.proto)
                 return Welcome(PROTOCOL_VERSION, VERSION, self.boot_id)
             case SubmitJob():
-                return self.queue.submit(message)
+                return self.queue.submit(message, user)
             case SubscribeJob():
                 return self.queue.status(message.job_id)
             case CancelJob():
-                return self.queue.cancel(message.job_id)
+                return self.queue.cancel(message.job_id, owner)
+            case PrioritiseJob():
+                return self.queue.prioritise(message.job_id, message.priority, owner)
+            case AskJobs():
+                return JobList(tuple(self.queue.summaries(message.limit, user)))
             case AskStatus():
                 return self._state()
             case StopServer():
-                self.stopping.set()
+                if owner is not None:
+                    raise NotYours("Only the user who runs the server may stop it.")
+                self._stop(message.drain)
                 return self._state()
             case _:
                 raise LinkError(f"{message.type_name} is an answer, not a request")
+
+    def _stop(self, drain: bool) -> None:
+        if not drain:
+            self.stopping.set()
+        elif self._draining is None:
+            self.queue.draining = True
+
+            async def stop_when_drained() -> None:
+                await self.queue.idle()
+                self.stopping.set()
+
+            self._draining = asyncio.create_task(stop_when_drained())
 
     def _replay(self, identity: bytes, message: SubscribeJob) -> None:
         for missed in self.queue.replay(message.job_id, message.after_seq):
@@ -217,17 +241,26 @@ class Front:
         return error_info("internal", f"{type(error).__name__}: {error}", f"log: {self._home.log}")
 
     def _state(self) -> ServerState:
-        running = self.queue.running
+        now = time.monotonic()
+        jobs = {id(attempt.executor): attempt.job for attempt in self.queue.attempts.values()}
+        workers = []
+        for executor in self.queue.executors:
+            job = jobs.get(id(executor))
+            work = (job.job_id, job.kind, now - executor.last_report) if job else ("", "", None)
+            workers.append(WorkerState(executor.device, executor.worker_pid, *work))
+        first = next((worker for worker in workers if worker.job_id), workers[0])
         return ServerState(
             server_version=VERSION,
             boot_id=self.boot_id,
             pid=os.getpid(),
-            uptime_s=time.monotonic() - self._started,
+            uptime_s=now - self._started,
             home=str(self._home.folder),
             log_path=str(self._home.log),
             queued=self.queue.queued,
-            job_id=running.job_id if running else "",
-            job_kind=running.kind if running else "",
-            progress_age_s=self.queue.progress_age_s,
-            worker_pid=self.worker_pid(),
+            job_id=first.job_id,
+            job_kind=first.job_kind,
+            progress_age_s=first.progress_age_s,
+            worker_pid=first.pid,
+            workers=tuple(workers),
+            draining=self.queue.draining,
         )

@@ -1,240 +1,263 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue: decides which job runs, follows it, and records what happened. One job at a time, in order of arrival."""
+"""The queue: decides which job runs on which worker, and records what happened.
+
+Order: higher priority first, then those over which no server died, then order of arrival. A request whose result is
+known is answered with that result and takes no worker.
+"""
 
 import asyncio
 import logging
-import re
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-from ex4d.errors import Ex4dError
-from shared_protocol.errors import BadMessage
-from shared_protocol.messages import (
-    DEVICE_NAMES,
-    ErrorInfo,
-    JobEvent,
-    JobProgress,
-    JobStatus,
-    OutputRef,
-    SubmitJob,
-)
+from shared_protocol.messages import ErrorInfo, JobEvent, JobProgress, JobStatus, JobSummary, OutputRef, SubmitJob
 
 from .artifacts import Artifacts
-from .executor import Cancelled, Failed, Finished, Outcome, Report, Task, WorkerLost
-from .failures import MissingArtifact, UnknownArtifact, error_info, from_exception
-from .store import Store, StoredJob
+from .attempt import Attempt, Ending, Kept
+from .executor import Cancelled, Executor, Failed
+from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
+from .fingerprint import Circumstances
+from .positions import Position, positions
+from .store import Loss, Store, StoredJob
 
-WORKER_LOSSES = 2  # a job may kill its worker once; the second time it fails
-SERVER_LOSSES = 5  # a server that is killed is mostly not the job's fault, so a job gets more of these
+MOST_LOSSES: dict[Loss, int] = {
+    "worker_lost": 2,  # a job may kill its worker once; the second time it fails
+    "machine_lost": 2,  # the same for a whole machine
+    "server_lost": 10,  # a server that is killed is hardly ever the job's fault: jobs run in processes of their own
+}
 MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
-MAX_OUTPUTS = 200  # their list must fit into one header
+MAX_QUEUED = 200  # jobs of one client
 SAVE_RETRY_S = 2.0  # wait while the database cannot be written (full disk)
-
-T = TypeVar("T")
-
-
-class Executor(Protocol):
-    """Does a task somewhere; see `executor.LocalExecutor`."""
-
-    last_report: float
-
-    async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome: ...
+POSITIONS_INTERVAL_S = 0.5  # who waits hears at most this often where it stands
+WAITING = "Waiting in the queue"
 
 
 class JobQueue:
-    """The state machine of the jobs. `publish` hands events and progress to whoever listens."""
+    """The state machine of the jobs, with one slot for each executor.
+
+    Args:
+        store, artifacts: what survives a crash.
+        executors: do one task at a time each.
+        work_folder: for the attempts' files; emptied at the start.
+        logs: the folder of the logs; each job gets one in `jobs`.
+        publish: hands events and progress to whoever listens.
+        circumstances: make the keys of results; None: no result is used twice.
+        machine: the name of this machine's present boot.
+    """
 
     def __init__(
         self,
         store: Store,
         artifacts: Artifacts,
-        executor: Executor,
+        executors: Sequence[Executor],
         work_folder: Path,
         logs: Path,
         publish: Callable[[JobEvent | JobProgress], None],
+        circumstances: Circumstances | None = None,
+        machine: str = "",
     ) -> None:
+        self.executors = executors
+        self.attempts: dict[str, Attempt] = {}
+        self.draining = False  # set to begin no more jobs
         self._store = store
         self._artifacts = artifacts
-        self._executor = executor
         self._work_folder = work_folder
         self._logs = logs
         self._publish = publish
+        self._circumstances = circumstances
+        self._machine = machine
         self._log = logging.getLogger("ex4d.server")
-        self._new_work = asyncio.Event()
-        self._cancel = asyncio.Event()
-        self.running: StoredJob | None = None
-        self._progress: JobProgress | None = None
+        self._changed = asyncio.Event()  # the queue: a worker may have something to do
+        self._moved = asyncio.Event()  # the same, for telling who waits
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # What clients ask
 
-    def submit(self, request: SubmitJob) -> JobStatus:
-        """Queue a job; harmless to repeat.
+    def submit(self, request: SubmitJob, owner: str = "") -> JobStatus:
+        """Queue a job; harmless to repeat. One whose results were dropped meanwhile runs again.
 
         Raises:
-            MissingArtifact, IdConflict: see there.
+            MissingArtifact, IdConflict, QuotaExceeded: see there.
         """
         for item in request.inputs:
             try:
-                self._artifacts.path(item.artifact)
+                self._artifacts.use(item.artifact)
             except UnknownArtifact as error:
                 raise MissingArtifact(f"The server does not have the {item.role} of this job") from error
-        if self._store.submit(request):
+        if self._store.count_queued(owner) >= MAX_QUEUED:
+            raise QuotaExceeded(f"{MAX_QUEUED} of your jobs wait already; the server takes no more at a time.")
+        if self._store.submit(request, owner):
             self._log.info("job %s queued: %s", request.job_id, request.kind)
             self._publish(self._store.events(request.job_id)[-1])
-            self._new_work.set()
+            finish = self._known(self._store.job(request.job_id))
+            if finish is not None:
+                self._publish(finish())
+        elif self._store.job(request.job_id).state == "done" and not self._has_all(self._outputs(request.job_id)):
+            self._publish(self._store.requeue(request.job_id, "Its results are no longer stored: doing it again"))
+        self._wake()
         return self.status(request.job_id)
 
-    def cancel(self, job_id: str) -> JobStatus:
-        """Stop a job: at once when it waits, as soon as it listens when it runs."""
-        job = self._store.job(job_id)
-        if job.state == "queued":
-            self._publish(self._store.finish(job_id, "cancelled"))
-        elif job.state == "running":
+    def cancel(self, job_id: str, owner: str | None = None) -> JobStatus:
+        """Stop a job: at once when it waits, as soon as it listens when it runs.
+
+        Raises:
+            NotYours: `owner` is given and did not send it.
+        """
+        job = self._own(job_id, owner)
+        attempt = self.attempts.get(job_id)
+        if attempt is not None:
             self._store.request_cancel(job_id)
-            self._cancel.set()
+            attempt.cancel.set()
+        elif job.state == "queued":
+            self._publish(self._store.finish(job_id, "cancelled"))
+            self._wake()
+        return self.status(job_id)
+
+    def prioritise(self, job_id: str, priority: int, owner: str | None = None) -> JobStatus:
+        """Put a job before or behind others.
+
+        Raises:
+            NotYours: `owner` is given and did not send it.
+        """
+        self._own(job_id, owner)
+        self._store.prioritise(job_id, priority)
+        self._wake()
         return self.status(job_id)
 
     def status(self, job_id: str) -> JobStatus:
         """Where a job stands."""
         job = self._store.job(job_id)
-        ahead = self._store.count_queued(before=job.number) if job.state == "queued" else 0
-        return JobStatus(job_id, job.state, self._store.last_seq(job_id), ahead)
+        ahead, eta_s = 0, None
+        if job.state == "queued":
+            ahead, eta_s = self._positions()[job_id]
+        return JobStatus(job_id, job.state, self._store.last_seq(job_id), ahead, eta_s)
+
+    def summaries(self, limit: int, owner: str) -> list[JobSummary]:
+        """The jobs that run, those that wait in their order, those that ended last."""
+        places = self._positions()
+        summaries = []
+        for job in [*self._store.running(), *self._store.queued(limit), *self._store.ended(limit)]:
+            attempt = self.attempts.get(job.job_id)
+            progress = attempt.progress if attempt else None
+            far = (progress.stage[:80], progress.i, progress.n, progress.eta_s) if progress else ("", 0, 0, None)
+            if job.job_id in places:
+                far = (*far[:3], places[job.job_id][1])
+            mine = job.owner == owner
+            summaries.append(JobSummary(job.job_id, job.kind, job.state, job.priority, job.attempt, mine, *far))
+        return summaries
 
     def replay(self, job_id: str, after_seq: int) -> list[JobEvent | JobProgress]:
         """What a new listener has missed: the events after a number and the newest progress."""
         missed: list[JobEvent | JobProgress] = [*self._store.events(job_id, after_seq)]
-        if self._progress is not None and self._progress.job_id == job_id:
-            missed.append(self._progress)
+        attempt = self.attempts.get(job_id)
+        if attempt is not None and attempt.progress is not None:
+            missed.append(attempt.progress)
         return missed
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        return self._store.count_queued()
 
     # The work
 
     def recover(self) -> None:
         """Put the jobs over which the last server died back into the queue, before anything else happens."""
         for job in self._store.running():
+            loss: Loss = "server_lost" if job.machine in ("", self._machine) else "machine_lost"
+            what = "The server was killed" if loss == "server_lost" else "The machine went down"
             if job.cancel_requested:
                 self._store.finish(job.job_id, "cancelled")
-            elif job.server_lost + 1 >= SERVER_LOSSES:
-                title = f"The server stopped {SERVER_LOSSES} times while it ran this job"
-                self._store.finish(job.job_id, "failed", self._error("server_lost", title))
+            elif getattr(job, loss) + 1 >= MOST_LOSSES[loss]:
+                error = self._error(job.job_id, loss, f"{what} {MOST_LOSSES[loss]} times while this job ran")
+                self._store.finish(job.job_id, "failed", error)
             else:
-                self._store.requeue(job.job_id, "The server was restarted", "server_lost")
+                self._store.requeue(job.job_id, f"{what}: trying once more", loss)
         shutil.rmtree(self._work_folder, ignore_errors=True)
         self._work_folder.mkdir(mode=0o700, exist_ok=True)
-        self._artifacts.sweep()
 
     async def work(self) -> None:
-        """Run jobs for ever. When cancelled (the server stops) the running job goes back to the queue uncounted."""
+        """Run jobs for ever. When cancelled (the server stops) running jobs go back to the queue uncounted."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_positions())
+            for executor in self.executors:
+                group.create_task(self._serve(executor))
+
+    async def idle(self) -> None:
+        """Wait until nothing runs."""
+        await self._idle.wait()
+
+    async def _serve(self, executor: Executor) -> None:
         while True:
-            self._new_work.clear()
-            job = self._store.next_queued()
+            self._changed.clear()
+            job = None if self.draining else self._next()
             if job is None:
-                await self._new_work.wait()
-                continue
-            self._cancel.clear()
-            try:
-                await self._run(job)
-            except asyncio.CancelledError:
-                if self._store.job(job.job_id).state == "running":
-                    if self._cancel.is_set():
-                        self._store.finish(job.job_id, "cancelled")
-                    else:
-                        self._store.requeue(job.job_id, "The server was stopped", None)
-                raise
-            finally:
-                self.running = self._progress = None
+                await self._changed.wait()
+            elif (finish := self._known(job)) is not None:
+                await self._record(finish)
+            else:
+                await self._run(job, executor)
 
-    async def _run(self, job: StoredJob) -> None:
-        await self._record(partial(self._store.start, job.job_id))
-        self.running = job
-        self._log.info("job %s started: %s", job.job_id, job.kind)
-        workdir = self._work_folder / job.job_id
+    def _next(self) -> StoredJob | None:
+        waiting = self._store.queued(len(self.attempts) + 1)
+        return next((job for job in waiting if job.job_id not in self.attempts), None)
+
+    async def _run(self, job: StoredJob, executor: Executor) -> None:
+        log = self._logs / "jobs" / f"{job.job_id}.log"
+        attempt = Attempt(job, executor, self._artifacts, self._work_folder / job.job_id, log)
+        self.attempts[job.job_id] = attempt
+        self._idle.clear()
         try:
-            task = await asyncio.to_thread(self._prepare, job, workdir)
-            outcome = await self._executor.run(task, self._follower(job.job_id), self._cancel)
-            finish = await self._conclude(job, outcome, workdir)
-        except Ex4dError as error:
-            finish = partial(self._store.finish, job.job_id, "failed", from_exception(error, self._where()))
-        except Exception as error:  # a defect costs this job, not the server
-            self._log.exception("job %s", job.job_id)
-            finish = partial(
-                self._store.finish, job.job_id, "failed", self._error("internal", f"{type(error).__name__}: {error}")
-            )
+            await self._record(partial(self._store.start, job.job_id, self._machine))
+            self._wake()
+            self._log.info("job %s started: %s", job.job_id, job.kind)
+            ending = await attempt.run(self._follower(job.job_id))
+            event = await self._record(partial(self._end, job, ending))
+            self._log.info("job %s %s%s", job.job_id, event.name, f": {event.error.title}" if event.error else "")
+        except asyncio.CancelledError:
+            if self._store.job(job.job_id).state == "running":
+                if attempt.cancel.is_set():
+                    self._store.finish(job.job_id, "cancelled")
+                else:
+                    self._store.requeue(job.job_id, "The server was stopped")
+            raise
         finally:
-            await asyncio.to_thread(shutil.rmtree, workdir, ignore_errors=True)
-        event = await self._record(finish)
-        self._log.info("job %s %s%s", job.job_id, event.name, f": {event.error.title}" if event.error else "")
+            del self.attempts[job.job_id]
+            if not self.attempts:
+                self._idle.set()
+            self._wake()
 
-    def _prepare(self, job: StoredJob, workdir: Path) -> Task:
-        """Lay out a job's inputs. Blocks on the disk."""
-        shutil.rmtree(workdir, ignore_errors=True)
-        inputs = {}
-        for item in job.inputs:
-            path = workdir / "inputs" / item.role / safe_file_name(item.file_name)
-            self._artifacts.lend(item.artifact, path)
-            inputs[item.role] = path
-        workdir.mkdir(parents=True, exist_ok=True)
-        return Task(job.job_id, job.kind, job.params, inputs, workdir)
+    def _end(self, job: StoredJob, ending: Ending) -> JobEvent:
+        """Record how an attempt ended."""
+        match ending:
+            case Kept():
+                key = self._key(job)
+                return self._store.finish(job.job_id, "done", outputs=ending.outputs, result_key=key)
+            case Cancelled():
+                return self._store.finish(job.job_id, "cancelled")
+            case Failed():
+                return self._store.finish(job.job_id, "failed", self._error(job.job_id, ending.code, ending.title))
+        title = ending.why or f"The worker process died ({exit_text(ending.exit_code)})"
+        if job.worker_lost + 1 >= MOST_LOSSES["worker_lost"]:
+            error = self._error(job.job_id, "worker_lost", f"{title}, {MOST_LOSSES['worker_lost']} times")
+            return self._store.finish(job.job_id, "failed", error)
+        return self._store.requeue(job.job_id, f"{title}: trying once more", "worker_lost")
 
-    async def _conclude(self, job: StoredJob, outcome: Outcome, workdir: Path) -> Callable[[], JobEvent]:
-        """What to record about an outcome."""
-        job_id = job.job_id
-        if isinstance(outcome, Finished):
-            outputs = await asyncio.to_thread(self._keep_outputs, outcome.outputs, workdir)
-            if not self._cancel.is_set():
-                return partial(self._store.finish, job_id, "done", None, outputs)
-        if self._cancel.is_set() or isinstance(outcome, Cancelled):
-            return partial(self._store.finish, job_id, "cancelled")
-        if isinstance(outcome, Failed):
-            return partial(self._store.finish, job_id, "failed", self._error(outcome.code, outcome.title))
-        assert isinstance(outcome, WorkerLost)
-        title = f"The worker process died ({exit_text(outcome.exit_code)})"
-        if job.worker_lost + 1 >= WORKER_LOSSES:
-            return partial(
-                self._store.finish, job_id, "failed", self._error("worker_lost", f"{title} {WORKER_LOSSES} times")
-            )
-        return partial(self._store.requeue, job_id, f"{title}: trying once more", "worker_lost")
-
-    def _keep_outputs(self, outputs: dict[str, Path], workdir: Path) -> tuple[OutputRef, ...]:
-        """Move a job's files into the store. Blocks on the disk."""
-        if len(outputs) > MAX_OUTPUTS:
-            raise Ex4dError(f"A job may have {MAX_OUTPUTS} outputs, this one made {len(outputs)}")
-        kept = []
-        for role, path in sorted(outputs.items()):
-            if not path.resolve().is_relative_to(workdir.resolve()) or not path.is_file():
-                raise Ex4dError(f"The job's output {role} is not a file in its work folder")
-            try:
-                kept.append(OutputRef(role, self._artifacts.adopt(path)))
-            except BadMessage as error:
-                raise Ex4dError(f"The job's output has an unusable name: {error}") from error
-        return tuple(kept)
-
-    def _follower(self, job_id: str) -> Callable[[Report], None]:
+    def _follower(self, job_id: str) -> Callable[[JobProgress], None]:
         stages: set[str] = set()
 
-        def follow(report: Report) -> None:
-            try:
-                message = JobProgress(job_id, **vars(report))
-            except BadMessage as error:
-                self._log.warning("job %s reports unusable progress: %s", job_id, error)
-                return
-            if report.stage not in stages and len(stages) < MAX_STAGES:
-                stages.add(report.stage)
+        def follow(progress: JobProgress) -> None:
+            if progress.stage not in stages and len(stages) < MAX_STAGES:
+                stages.add(progress.stage)
                 try:
-                    self._publish(self._store.stage(job_id, report.stage))
+                    self._publish(self._store.stage(job_id, progress.stage))
                 except sqlite3.Error as error:  # a milestone is not worth a job
                     self._log.warning("stage of job %s not recorded: %s", job_id, error)
-            older = self._progress
-            self._progress = message
-            if older is not None and older.job_id == job_id and message.preview is None:
-                self._progress = replace(message, preview=older.preview)  # a late listener sees the newest picture too
-            self._publish(message)
+            self._publish(progress)
 
         return follow
 
@@ -250,33 +273,60 @@ class JobQueue:
                 self._publish(event)
                 return event
 
-    def _error(self, code: str, title: str) -> ErrorInfo:
-        return error_info(code, title, self._where())
+    # Known results
 
-    def _where(self) -> str:
-        return f"log files: {self._logs}"
+    def _known(self, job: StoredJob) -> Callable[[], JobEvent] | None:
+        """How to end a job at once whose result is known; None when it has to be done."""
+        key = "" if job.fresh else self._key(job)
+        outputs = self._store.known_result(key) if key else None
+        if outputs is None or not self._has_all(outputs):
+            return None
+        self._log.info("job %s: its result is known", job.job_id)
+        return partial(self._store.finish, job.job_id, "done", outputs=outputs, note="The same was done before")
 
-    @property
-    def queued(self) -> int:
-        """How many jobs wait."""
-        return self._store.count_queued()
+    def _key(self, job: StoredJob) -> str:
+        return self._circumstances.result_key(job.kind, job.params, job.inputs) if self._circumstances else ""
 
-    @property
-    def progress_age_s(self) -> float | None:
-        """Seconds since the running job last reported."""
-        return time.monotonic() - self._executor.last_report if self.running else None
+    def _outputs(self, job_id: str) -> tuple[OutputRef, ...]:
+        return self._store.events(job_id)[-1].outputs
 
+    def _has_all(self, outputs: tuple[OutputRef, ...]) -> bool:
+        try:
+            for output in outputs:
+                self._artifacts.use(output.artifact)
+        except UnknownArtifact:
+            return False
+        return True
 
-def safe_file_name(name: str) -> str:
-    """A client's file name as one that every platform takes; the extension survives."""
-    name = re.split(r"[/\\]", name)[-1]
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
-    stem, dot, extension = kept.rpartition(".")
-    stem, extension = (stem, extension[:16]) if dot else (extension, "")
-    stem = stem[:80].strip("._") or "input"
-    if re.match(f"{DEVICE_NAMES}([.]|$)", stem):
-        stem = f"file_{stem}"
-    return f"{stem}.{extension}" if extension else stem
+    # Positions
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._moved.set()
+
+    async def _tell_positions(self) -> None:
+        """Tell those who wait where they stand, whenever the queue has moved."""
+        while True:
+            await self._moved.wait()
+            await asyncio.sleep(POSITIONS_INTERVAL_S)
+            self._moved.clear()
+            for job_id, (ahead, eta_s) in self._positions().items():
+                text = f"{ahead} {'job runs' if ahead == 1 else 'jobs run'} before this one" if ahead else WAITING
+                self._publish(JobProgress(job_id, WAITING, 0, 0, eta_s, message=text))
+
+    def _positions(self) -> dict[str, Position]:
+        return positions(self._store, [attempt.job for attempt in self.attempts.values()], len(self.executors))
+
+    # Small things
+
+    def _own(self, job_id: str, owner: str | None) -> StoredJob:
+        job = self._store.job(job_id)
+        if owner is not None and job.owner != owner:
+            raise NotYours(f"Job {job_id[:8]} was sent by somebody else.")
+        return job
+
+    def _error(self, job_id: str, code: str, title: str) -> ErrorInfo:
+        return error_info(code, title, f"log: {self._logs / 'jobs' / job_id}.log, server's log: {self._logs}")
 
 
 def exit_text(exit_code: int) -> str:

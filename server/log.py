@@ -1,22 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log files of the server and of its worker."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-LOG_BYTES, LOG_FILES = 10_000_000, 5
+LOG_BYTES, LOG_FILES = 10_000_000, 10
+JOB_LOG_BYTES = 1_000_000
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def start_log(path: Path, name: str) -> logging.Logger:
     """A log file that keeps itself small."""
     handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneLineFormatter(FORMAT))
     logger = logging.getLogger(name)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     return logger
+
+
+@contextlib.contextmanager
+def job_log(path: Path) -> Iterator[None]:
+    """Meanwhile, what this process logs also goes into a file of its own: one job's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=JOB_LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(OneLineFormatter(FORMAT))
+    loggers = [logging.getLogger(), logging.getLogger("ex4d.worker")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
 
 
 class OneLineFormatter(logging.Formatter):

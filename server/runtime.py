@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import zmq
 
 from ex4d import __version__
@@ -115,6 +116,13 @@ def write_private(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def machine_boot() -> str:
+    """A name for the time since this machine was switched on: jobs that ran under another one saw it go down."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return str(round(psutil.boot_time() / 60))  # minutes: clocks are corrected by seconds
 
 
 class AlreadyRunning(Exception):

@@ -1,47 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs and their events in SQLite: what a client was told has happened survives any crash."""
+"""Jobs, their events and known results in SQLite: what a client was told has happened survives any crash."""
 
 import hashlib
 import json
-import logging
-import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 from shared_protocol.fields import from_plain, to_plain
 from shared_protocol.messages import ErrorInfo, InputRef, JobEvent, JobState, OutputRef, SubmitJob
 
 from .failures import IdConflict, UnknownJob
+from .schema import open_database
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- the queue's order
-    job_id TEXT NOT NULL UNIQUE,
-    digest TEXT NOT NULL,                       -- of kind, params and inputs: tells a repeated submit from another job
-    kind TEXT NOT NULL,
-    params TEXT NOT NULL,
-    inputs TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    worker_lost INTEGER NOT NULL DEFAULT 0,
-    server_lost INTEGER NOT NULL DEFAULT 0,
-    cancel_requested INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-CREATE TABLE IF NOT EXISTS events (
-    job_id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (job_id, seq)
-) WITHOUT ROWID;
-"""
-SCHEMA_VERSION = 1
-_COLUMNS = "number, job_id, kind, params, inputs, state, attempt, worker_lost, server_lost, cancel_requested"
+Loss = Literal["worker_lost", "server_lost", "machine_lost"]
+# Those over which the server died go behind the others: a job that kills it holds up nobody, and when somebody kills
+# it again and again, the losses spread over the jobs instead of failing the first.
+QUEUE_ORDER = "-priority, server_lost + machine_lost, number"
+KEEP_ENDED_S = 30 * 24 * 3600.0  # then a job that ended is forgotten; its results may go long before, see artifacts.py
+KEEP_ENDED = 10_000  # jobs
 
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A row of the queue."""
+    """A row of the queue. The fields are the table's columns."""
 
     number: int
     job_id: str
@@ -52,44 +36,29 @@ class StoredJob:
     attempt: int  # how often it was started
     worker_lost: int  # how often its worker died under it
     server_lost: int  # how often the server was killed while it ran
+    machine_lost: int  # how often the whole machine went down while it ran
     cancel_requested: bool
+    owner: str
+    priority: int
+    fresh: bool
+    machine: str
+    input_bytes: int
+    started_at_s: float | None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(StoredJob))
 
 
 class Store:
     """The database. Each method is one transaction that is on disk when it returns; used from one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._database = _open(path)
+        self._database = open_database(path)
 
     def close(self) -> None:
         self._database.close()
 
-    def submit(self, request: SubmitJob) -> bool:
-        """Queue a job; returns False when it is already here.
-
-        Raises:
-            IdConflict: the id is taken by another job.
-        """
-        content = json.dumps([request.kind, request.params, to_plain(request.inputs)], sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        known = self._database.execute("SELECT digest FROM jobs WHERE job_id = ?", (request.job_id,)).fetchone()
-        if known:
-            if known[0] != digest:
-                raise IdConflict(f"Job {request.job_id[:8]} was already sent with other content. Send it as a new job.")
-            return False
-        with self._database:
-            self._database.execute(
-                "INSERT INTO jobs (job_id, digest, kind, params, inputs, state) VALUES (?, ?, ?, ?, ?, 'queued')",
-                (
-                    request.job_id,
-                    digest,
-                    request.kind,
-                    json.dumps(request.params),
-                    json.dumps(to_plain(request.inputs)),
-                ),
-            )
-            self._append(request.job_id, "queued")
-        return True
+    # What is there
 
     def job(self, job_id: str) -> StoredJob:
         """One job.
@@ -102,19 +71,23 @@ class Store:
             raise UnknownJob(f"The server knows no job {job_id[:8]}. Submit it again.")
         return found[0]
 
-    def next_queued(self) -> StoredJob | None:
-        """The job whose turn it is."""
-        return next(iter(self._select("state = 'queued' ORDER BY number LIMIT 1")), None)
+    def queued(self, limit: int = -1) -> list[StoredJob]:
+        """The jobs that wait, in the order in which they will run."""
+        return self._select(f"state = 'queued' ORDER BY {QUEUE_ORDER} LIMIT ?", limit)
 
     def running(self) -> list[StoredJob]:
         """Jobs that are being worked on; at the start of a server, those it was killed over."""
         return self._select("state = 'running'")
 
-    def count_queued(self, before: int | None = None) -> int:
-        """How many jobs wait, in all or before a number."""
-        where = "state IN ('queued', 'running') AND number < ?" if before is not None else "state = 'queued'"
-        values = () if before is None else (before,)
-        return int(self._database.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()[0])  # noqa: S608
+    def ended(self, limit: int) -> list[StoredJob]:
+        """The jobs that ended last, newest first."""
+        return self._select("ended_at_s IS NOT NULL ORDER BY ended_at_s DESC LIMIT ?", limit)
+
+    def count_queued(self, owner: str | None = None) -> int:
+        """How many jobs wait, in all or of one client."""
+        where, values = ("", ()) if owner is None else (" AND owner = ?", (owner,))
+        row = self._database.execute(f"SELECT count(*) FROM jobs WHERE state = 'queued'{where}", values)  # noqa: S608
+        return int(row.fetchone()[0])
 
     def last_seq(self, job_id: str) -> int:
         """The number of the job's newest event."""
@@ -128,10 +101,58 @@ class Store:
         )
         return [from_plain(JobEvent, json.loads(body), "event") for (body,) in rows]
 
-    def start(self, job_id: str) -> JobEvent:
-        """A worker begins with a job."""
+    def durations(self, kind: str, limit: int = 50) -> list[tuple[int, float]]:
+        """(bytes of input, seconds) of the last jobs of a kind that a worker has done."""
+        rows = self._database.execute(
+            "SELECT input_bytes, ended_at_s - started_at_s FROM jobs WHERE kind = ? AND state = 'done'"
+            " AND started_at_s IS NOT NULL ORDER BY ended_at_s DESC LIMIT ?",
+            (kind, limit),
+        )
+        return [(int(size), float(seconds)) for size, seconds in rows]
+
+    def known_result(self, key: str) -> tuple[OutputRef, ...] | None:
+        """The outputs of an earlier job that asked for the same."""
+        row = self._database.execute("SELECT outputs FROM results WHERE key = ?", (key,)).fetchone()
+        return from_plain(tuple[OutputRef, ...], json.loads(row[0]), "outputs") if row else None
+
+    # What happens
+
+    def submit(self, request: SubmitJob, owner: str = "") -> bool:
+        """Queue a job; returns False when it is already here.
+
+        Raises:
+            IdConflict: the id is taken by another job.
+        """
+        content = json.dumps([request.kind, request.params, to_plain(request.inputs)], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        known = self._database.execute("SELECT digest FROM jobs WHERE job_id = ?", (request.job_id,)).fetchone()
+        if known:
+            if known[0] != digest:
+                raise IdConflict(f"Job {request.job_id[:8]} was already sent with other content. Send it as a new job.")
+            return False
+        row = {
+            "job_id": request.job_id,
+            "digest": digest,
+            "kind": request.kind,
+            "params": json.dumps(request.params),
+            "inputs": json.dumps(to_plain(request.inputs)),
+            "state": "queued",
+            "owner": owner,
+            "priority": request.priority,
+            "fresh": request.fresh,
+            "input_bytes": sum(item.artifact.size for item in request.inputs),
+        }
         with self._database:
-            self._set(job_id, "state = 'running', attempt = attempt + 1")
+            names, places = ", ".join(row), ", ".join("?" * len(row))
+            self._database.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", tuple(row.values()))  # noqa: S608
+            self._append(request.job_id, "queued")
+        return True
+
+    def start(self, job_id: str, machine: str = "") -> JobEvent:
+        """A worker begins with a job, on a machine that was booted under this name."""
+        with self._database:
+            values = {"state": "running", "machine": machine, "started_at_s": time.time(), "ended_at_s": None}
+            self._set(job_id, "attempt = attempt + 1", **values)
             return self._append(job_id, "started")
 
     def stage(self, job_id: str, note: str) -> JobEvent:
@@ -139,32 +160,61 @@ class Store:
         with self._database:
             return self._append(job_id, "stage", note=note)
 
-    def requeue(self, job_id: str, note: str, counter: str | None) -> JobEvent:
-        """A running job goes back to the queue.
+    def requeue(self, job_id: str, note: str, loss: Loss | None = None) -> JobEvent:
+        """A job goes back to the queue.
 
         Args:
             job_id: the job.
             note: why, for the user.
-            counter: which loss to count: "worker_lost", "server_lost" or None.
+            loss: what to count; None when nothing was lost.
         """
-        assert counter in (None, "worker_lost", "server_lost"), counter
         with self._database:
-            self._set(job_id, "state = 'queued'" + (f", {counter} = {counter} + 1" if counter else ""))
+            values = {"state": "queued", "started_at_s": None, "ended_at_s": None}
+            self._set(job_id, f"{loss} = {loss} + 1" if loss else "", **values)
             return self._append(job_id, "requeued", note=note)
 
     def request_cancel(self, job_id: str) -> None:
         """Remember that the user wants a running job stopped, whatever happens to the server."""
         with self._database:
-            self._set(job_id, "cancel_requested = 1")
+            self._set(job_id, cancel_requested=1)
+
+    def prioritise(self, job_id: str, priority: int) -> None:
+        """Put a job before or behind the others; those with a higher number run first."""
+        with self._database:
+            self._set(job_id, priority=priority)
 
     def finish(
-        self, job_id: str, state: JobState, error: ErrorInfo | None = None, outputs: Iterable[OutputRef] = ()
+        self,
+        job_id: str,
+        state: JobState,
+        error: ErrorInfo | None = None,
+        outputs: Iterable[OutputRef] = (),
+        note: str = "",
+        result_key: str = "",
     ) -> JobEvent:
-        """A job reached its end: done, failed or cancelled."""
+        """A job reached its end: done, failed or cancelled. With a key its outputs answer the same request again."""
         assert state in ("done", "failed", "cancelled"), state
+        kept = tuple(outputs)
         with self._database:
-            self._set(job_id, f"state = '{state}'")
-            return self._append(job_id, state, error=error, outputs=tuple(outputs))
+            self._set(job_id, state=state, ended_at_s=time.time())
+            if result_key:
+                values = (result_key, json.dumps(to_plain(kept)), time.time())
+                self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", values)
+            return self._append(job_id, state, error=error, outputs=kept, note=note)
+
+    def forget_old(self, now_s: float | None = None) -> list[str]:
+        """Drop the records of jobs that ended long ago, and the oldest when there are too many; returns their ids."""
+        limit_s = (time.time() if now_s is None else now_s) - KEEP_ENDED_S
+        ids = self._database.execute(
+            "SELECT job_id FROM jobs WHERE ended_at_s < ? UNION SELECT job_id FROM"
+            " (SELECT job_id FROM jobs WHERE ended_at_s IS NOT NULL ORDER BY ended_at_s DESC LIMIT -1 OFFSET ?)",
+            (limit_s, KEEP_ENDED),
+        ).fetchall()
+        with self._database:
+            self._database.executemany("DELETE FROM events WHERE job_id = ?", ids)
+            self._database.executemany("DELETE FROM jobs WHERE job_id = ?", ids)
+            self._database.execute("DELETE FROM results WHERE made_at_s < ?", (limit_s,))
+        return [job_id for (job_id,) in ids]
 
     def _append(self, job_id: str, name: Any, **values: Any) -> JobEvent:
         attempt = self._database.execute("SELECT attempt FROM jobs WHERE job_id = ?", (job_id,)).fetchone()[0]
@@ -172,8 +222,9 @@ class Store:
         self._database.execute("INSERT INTO events VALUES (?, ?, ?)", (job_id, event.seq, json.dumps(to_plain(event))))
         return event
 
-    def _set(self, job_id: str, assignments: str) -> None:
-        self._database.execute(f"UPDATE jobs SET {assignments} WHERE job_id = ?", (job_id,))  # noqa: S608
+    def _set(self, job_id: str, assignment: str = "", **values: Any) -> None:
+        assignments = ", ".join([*(f"{name} = ?" for name in values), *([assignment] if assignment else [])])
+        self._database.execute(f"UPDATE jobs SET {assignments} WHERE job_id = ?", (*values.values(), job_id))  # noqa: S608
 
     def _select(self, where: str, *values: Any) -> list[StoredJob]:
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE {where}", values).fetchall()  # noqa: S608
@@ -181,44 +232,8 @@ class Store:
 
 
 def _stored_job(row: tuple[Any, ...]) -> StoredJob:
-    number, job_id, kind, params, inputs, state, attempt, worker_lost, server_lost, cancel_requested = row
-    assert state in get_args(JobState), state
-    refs: tuple[InputRef, ...] = from_plain(tuple[InputRef, ...], json.loads(inputs), "inputs")
-    params = json.loads(params)
-    return StoredJob(
-        number, job_id, kind, params, refs, state, attempt, worker_lost, server_lost, bool(cancel_requested)
-    )
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Open the database; a damaged one is put aside so that the server can work."""
-    try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-        for suffix in ("", "-wal", "-shm"):
-            file = path.with_name(path.name + suffix)
-            if file.exists():
-                file.replace(aside.with_name(aside.name + suffix))
-        logging.getLogger("ex4d.server").error("the job database was damaged (%s); put aside as %s", error, aside)
-        return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=5.0)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")  # 0.2 ms a transaction (measured); jobs must survive power cuts
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise sqlite3.OperationalError(f"{path} was written by a newer version of the server")
-        if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check failed")
-        database.executescript(SCHEMA)
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
+    values = dict(zip((field.name for field in fields(StoredJob)), row, strict=True))
+    values["params"] = json.loads(values["params"])
+    values["inputs"] = from_plain(tuple[InputRef, ...], json.loads(values["inputs"]), "inputs")
+    values["cancel_requested"], values["fresh"] = bool(values["cancel_requested"]), bool(values["fresh"])
+    return StoredJob(**values)

@@ -5,6 +5,7 @@ Knows nothing of sockets and databases. Dies with its server: when the pipe clos
 """
 
 import argparse
+import contextlib
 import ctypes
 import faulthandler
 import importlib
@@ -23,13 +24,14 @@ from ex4d.errors import Cancelled, Ex4dError
 from ex4d.progress import Progress, ProgressCallback
 
 from .failures import DISK_FULL
-from .log import start_log
+from .log import job_log, start_log
 from .pipe import read_message, write_message
 from .preview import preview_jpeg
 
 DEFAULT_RUNNER = "ex4d.jobs:run_job"
 PROGRESS_INTERVAL_S = 0.1  # at most ten reports a second; a panel draws no faster
 PREVIEW_INTERVAL_S = 1.0
+ALIVE_INTERVAL_S = 5.0  # between signs of life; see executor.Patience
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 JobRunner = Callable[[str, Mapping[str, Any], dict[str, Path], Path, ProgressCallback], dict[str, Path]]
@@ -46,18 +48,17 @@ class Worker:
         self._cancelled = threading.Event()
         self._next_job: dict[str, Any] | None = None
         self._wake = threading.Semaphore(0)
+        self._reporting = threading.Lock()
 
     def work(self) -> None:
         """Do jobs until the server is gone."""
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
+        threading.Thread(target=self._live, name="alive", daemon=True).start()
         while True:
             self._wake.acquire()
             assert self._next_job is not None
             job, self._next_job = self._next_job, None
-            try:
-                write_message(self._reports, self._do(job))
-            except OSError:
-                return
+            self._say(self._do(job))
 
     def _listen(self) -> None:
         while (command := read_message(self._commands)) is not None:
@@ -69,11 +70,29 @@ class Worker:
                 self._cancelled.set()
         os._exit(0)  # the server is gone: nobody wants the result of what the main thread may still be doing
 
+    def _live(self) -> None:
+        """Tell that this process still runs, whatever the job does. Silence means that it is stuck."""
+        while True:
+            time.sleep(ALIVE_INTERVAL_S)
+            self._say({"t": "alive"})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            with self._reporting:
+                write_message(self._reports, message)
+        except OSError:
+            os._exit(0)  # the server is gone
+
     def _do(self, job: dict[str, Any]) -> dict[str, Any]:
         """Run one job; returns the report of its end."""
+        with job_log(Path(job["log"])):
+            return self._do_logged(job)
+
+    def _do_logged(self, job: dict[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
         try:
             module, _, function = self._runner.partition(":")
+            self._log.info("job %s: %s", job["job_id"], job["kind"])
             run_job: JobRunner = getattr(importlib.import_module(module), function)
             inputs = {role: Path(path) for role, path in job["inputs"].items()}
             outputs = run_job(job["kind"], job["params"], inputs, Path(job["workdir"]), self._reporter(job["job_id"]))
@@ -112,12 +131,11 @@ class Worker:
             preview = None
             if picture is not None:
                 preview, last_preview = preview_jpeg(picture), now
+            if progress.stage != last_stage:
+                self._log.info("job %s: %s", job_id, progress.stage)
             last_stage, last_time = progress.stage, now
             message = {"t": "progress", "stage": progress.stage[:200], "i": progress.i, "n": progress.n}
-            try:
-                write_message(self._reports, {**message, "eta_s": progress.eta_s, "preview": preview})
-            except OSError:
-                os._exit(0)
+            self._say({**message, "eta_s": progress.eta_s, "preview": preview})
 
         return report
 
@@ -136,6 +154,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True, help="process id of the server")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent)
+    die_before_others()
     faulthandler.enable()
     commands, reports = _take_pipes()
     # Only the server decides when a worker stops: a Ctrl-C in the server's terminal reaches both.
@@ -152,6 +171,12 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             os._exit(0)
+
+
+def die_before_others() -> None:
+    """Have a Linux kernel that runs out of memory end this process rather than the server or Blender."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -33,14 +33,18 @@ from .errors import (
 from .messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
+    AskJobs,
     AskStatus,
     CancelJob,
     Hello,
     InputRef,
     JobEvent,
+    JobList,
     JobProgress,
     JobStatus,
+    JobSummary,
     Message,
+    PrioritiseJob,
     Refusal,
     ServerState,
     StopServer,
@@ -112,7 +116,13 @@ class Client:
         return welcome
 
     def submit(
-        self, job_id: str, kind: str, params: Mapping[str, Any], inputs: Mapping[str, tuple[ArtifactRef, str]]
+        self,
+        job_id: str,
+        kind: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, tuple[ArtifactRef, str]],
+        priority: int = 0,
+        fresh: bool = False,
     ) -> JobStatus:
         """Queue a job; harmless to repeat.
 
@@ -121,9 +131,11 @@ class Client:
             kind: what to do.
             params: plain data, at most 64 KiB.
             inputs: role -> (uploaded artifact, file name).
+            priority: higher ones run first.
+            fresh: do it even when the result of the same request is known.
         """
         refs = tuple(InputRef(role, artifact, name) for role, (artifact, name) in sorted(inputs.items()))
-        return self.request(SubmitJob(job_id, kind, dict(params), refs), JobStatus)
+        return self.request(SubmitJob(job_id, kind, dict(params), refs, priority, fresh), JobStatus)
 
     def subscribe(self, job_id: str, after_seq: int = 0) -> JobStatus:
         """Have the job's events after `after_seq`, and all new ones, arrive in `poll`."""
@@ -133,13 +145,21 @@ class Client:
         """Ask for a job to be stopped; its end arrives as an event."""
         return self.request(CancelJob(job_id), JobStatus)
 
+    def prioritise(self, job_id: str, priority: int) -> JobStatus:
+        """Put a waiting job before or behind others."""
+        return self.request(PrioritiseJob(job_id, priority), JobStatus)
+
+    def jobs(self, limit: int = 100) -> tuple[JobSummary, ...]:
+        """The jobs that run, those that wait in their order, those that ended last."""
+        return self.request(AskJobs(limit), JobList).jobs
+
     def status(self) -> ServerState:
         """How the server is."""
         return self.request(AskStatus(), ServerState)
 
-    def stop_server(self) -> ServerState:
-        """End the server; it answers first."""
-        return self.request(StopServer(), ServerState)
+    def stop_server(self, drain: bool = False) -> ServerState:
+        """End the server; it answers first. With `drain` it ends when what runs has ended."""
+        return self.request(StopServer(drain), ServerState)
 
     def upload(self, path: Path, progress: TransferProgress | None = None) -> ArtifactRef:
         """Send a file; see `transfer.upload`."""

@@ -285,7 +285,7 @@ class Link:
         if job is None:
             return
         if isinstance(event, messages.JobProgress):
-            text = f"{event.stage} {event.i}/{event.n}" if event.n else event.stage
+            text = event.message or (f"{event.stage} {event.i}/{event.n}" if event.n else event.stage)
             self._inbox.put(JobProgress(job.job_id, event.stage, event.i, event.n, event.eta_s, text, event.preview))
             return
         if event.seq <= job.last_seq:

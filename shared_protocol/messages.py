@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
-PROTOCOL_VERSION = (1, 1)  # 1.1: previews
+PROTOCOL_VERSION = (1, 2)  # 1.1: previews; 1.2: several workers, priorities, estimates, drain, list of jobs
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -28,6 +28,7 @@ Role = Annotated[  # a file's name in the shot folder
     str, Matches(f"(?!{DEVICE_NAMES}([.]|$))[A-Za-z0-9][A-Za-z0-9_-]{{0,47}}([.][A-Za-z0-9]{{1,15}}){{0,3}}")
 ]
 Params = Annotated[dict[str, Any], PlainData()]
+Priority = Annotated[int, Within(-100, 100)]  # higher ones run first
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 EventName = Literal["queued", "started", "stage", "requeued", "done", "failed", "cancelled"]
 
@@ -183,6 +184,8 @@ class SubmitJob(Message):
     kind: Word
     params: Params = field(default_factory=dict)
     inputs: tuple[InputRef, ...] = ()
+    priority: Priority = 0
+    fresh: bool = False  # do it even when the result of the same request is known
 
 
 @message("job.subscribe")
@@ -202,6 +205,47 @@ class CancelJob(Message):
     job_id: JobId
 
 
+@message("job.prioritise")
+@dataclass(frozen=True)
+class PrioritiseJob(Message):
+    """Put a waiting job before or behind others."""
+
+    job_id: JobId
+    priority: Priority
+
+
+@message("job.list")
+@dataclass(frozen=True)
+class AskJobs(Message):
+    """Ask for the jobs: those that run, those that wait in their order, those that ended last."""
+
+    limit: Annotated[int, Within(1, 100)] = 100  # of each
+
+
+@dataclass(frozen=True)
+class JobSummary(Checked):
+    """A job in a list."""
+
+    job_id: JobId
+    kind: Word
+    state: JobState
+    priority: Priority = 0
+    attempt: Count = 0
+    mine: bool = True  # sent by who asks
+    stage: str = ""
+    i: Count = 0
+    n: Count = 0
+    eta_s: float | None = None  # of the stage when it runs, until it is done when it waits
+
+
+@message("job.summaries")
+@dataclass(frozen=True)
+class JobList(Message):
+    """The jobs."""
+
+    jobs: tuple[JobSummary, ...] = ()
+
+
 @message("job.state")
 @dataclass(frozen=True)
 class JobStatus(Message):
@@ -211,6 +255,7 @@ class JobStatus(Message):
     state: JobState
     last_seq: Count
     ahead: Count = 0  # jobs that run before this one
+    eta_s: float | None = None  # seconds until a waiting job is done, from how long such jobs took; None: unknown
 
 
 @message("job.event")
@@ -239,6 +284,7 @@ class JobProgress(Message):
     n: Count
     eta_s: float | None = None
     preview: Annotated[bytes, AtMost(PREVIEW_LIMIT)] | None = field(default=None, repr=False, metadata=RAW)  # JPEG
+    message: str = ""  # more for the user than the stage: which jobs come first
 
 
 # Server
@@ -248,6 +294,17 @@ class JobProgress(Message):
 @dataclass(frozen=True)
 class AskStatus(Message):
     """Ask how the server is."""
+
+
+@dataclass(frozen=True)
+class WorkerState(Checked):
+    """How one worker is."""
+
+    device: str  # "CPU", or the GPU's name
+    pid: Count | None = None  # None: not started yet
+    job_id: str = ""
+    job_kind: str = ""
+    progress_age_s: float | None = None  # seconds since its job last reported
 
 
 @message("server.state")
@@ -266,9 +323,13 @@ class ServerState(Message):
     job_kind: str = ""
     progress_age_s: float | None = None  # seconds since the running job last reported: tells busy from hung
     worker_pid: Count | None = None
+    workers: tuple[WorkerState, ...] = ()  # all of them; the fields above tell of the first that works
+    draining: bool = False  # it ends when what runs has ended
 
 
 @message("server.stop")
 @dataclass(frozen=True)
 class StopServer(Message):
-    """End the server. The running job goes back to the queue."""
+    """End the server. Running jobs go back to the queue, or with `drain` are done first; no other one begins then."""
+
+    drain: bool = False

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,3 +101,26 @@ def _escape(
     params: Mapping[str, Any], inputs: dict[str, Path], workdir: Path, progress: ProgressCallback
 ) -> dict[str, Path]:
     return {"shot.json": Path(__file__)}
+
+
+def _hang(
+    params: Mapping[str, Any], inputs: dict[str, Path], workdir: Path, progress: ProgressCallback
+) -> dict[str, Path]:
+    """Stops its own process the first time, as a stuck driver would."""
+    marks = Path(params["marks"])
+    if not marks.exists():
+        marks.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return {}
+
+
+def _device(
+    params: Mapping[str, Any], inputs: dict[str, Path], workdir: Path, progress: ProgressCallback
+) -> dict[str, Path]:
+    """Tells which GPU it sees, and waits until all its fellows have told."""
+    told = Path(params["folder"])
+    (told / os.environ.get("CUDA_VISIBLE_DEVICES", "none")).touch()
+    while len(list(told.iterdir())) < params["fellows"]:
+        progress(Progress("Waiting for the others", 0, 0))
+        time.sleep(0.02)
+    return {}

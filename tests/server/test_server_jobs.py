@@ -5,8 +5,8 @@ import psutil
 import pytest
 from conftest import is_gone, new_id, until
 
+from server.attempt import safe_file_name
 from server.failures import HINTS
-from server.jobs import safe_file_name
 from shared_protocol.errors import RemoteError
 from shared_protocol.messages import ArtifactRef, JobProgress
 
@@ -127,7 +127,7 @@ def test_a_running_job_stops_and_its_worker_stays_warm(server):
 
 
 def test_a_job_that_does_not_listen_is_killed(server):
-    server.start("--cancel-grace-s", "0.3")
+    server.start("--cancel-s", "0.3")
     follower = server.follower()
     job_id = follower.submit("deaf", {"s": 600})
     follower.wait_progress(job_id)

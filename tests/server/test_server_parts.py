@@ -16,7 +16,7 @@ from server import artifacts as artifacts_module
 from server.artifacts import PART_LIFETIME_S, Artifacts
 from server.executor import Finished, Report, WorkerLost
 from server.failures import HINTS
-from server.jobs import SERVER_LOSSES, JobQueue
+from server.jobs import MOST_LOSSES, JobQueue
 from server.pipe import read_message, write_message
 from server.runtime import AlreadyRunning, Home, read_or_make_keys, take_lock
 from server.store import Store
@@ -29,6 +29,7 @@ class StagedExecutor:
     def __init__(self, *outcomes) -> None:
         self.outcomes = list(outcomes)
         self.last_report = 0.0
+        self.worker_pid, self.device = None, "CPU"
 
     async def run(self, task, on_report, cancel):
         on_report(Report("Working", 1, 2))
@@ -51,7 +52,7 @@ def run_queue(parts, executor, *requests):
 
     async def main():
         store, artifacts, work = parts
-        queue = JobQueue(store, artifacts, executor, work, work / "logs", heard.append)
+        queue = JobQueue(store, artifacts, [executor], work, work / "logs", heard.append)
         for request in requests:
             queue.submit(request)
         working = asyncio.create_task(queue.work())
@@ -110,10 +111,10 @@ def test_the_end_of_a_job_waits_for_a_database_that_cannot_be_written(parts, mon
     store = parts[0]
     real_finish, failing = store.finish, [True, True]
 
-    def finish(*arguments):
+    def finish(*arguments, **values):
         if failing and failing.pop():
             raise sqlite3.OperationalError("database or disk is full")
-        return real_finish(*arguments)
+        return real_finish(*arguments, **values)
 
     monkeypatch.setattr(store, "finish", finish)
     monkeypatch.setattr("server.jobs.SAVE_RETRY_S", 0.01)
@@ -123,18 +124,30 @@ def test_the_end_of_a_job_waits_for_a_database_that_cannot_be_written(parts, mon
 
 def recover(parts):
     store, artifacts, work = parts
-    JobQueue(store, artifacts, StagedExecutor(), work, work / "logs", lambda message: None).recover()
+    JobQueue(store, artifacts, [StagedExecutor()], work, work / "logs", lambda message: None, machine="today").recover()
 
 
-def test_a_job_that_takes_the_server_down_again_and_again_fails(parts):
+@pytest.mark.parametrize(("machine", "loss"), [("today", "server_lost"), ("yesterday", "machine_lost")])
+def test_a_job_that_takes_the_server_or_the_machine_down_again_and_again_fails(parts, machine, loss):
     store = parts[0]
     request = SubmitJob(new_id(), "take")
     store.submit(request)
-    for loss in range(1, SERVER_LOSSES + 1):
-        store.start(request.job_id)
+    for number in range(1, MOST_LOSSES[loss] + 1):
+        store.start(request.job_id, machine)
         recover(parts)
-        assert store.job(request.job_id).state == ("queued" if loss < SERVER_LOSSES else "failed")
-    assert store.events(request.job_id)[-1].error.code == "server_lost"
+        assert store.job(request.job_id).state == ("queued" if number < MOST_LOSSES[loss] else "failed")
+    error = store.events(request.job_id)[-1].error
+    assert (error.code, error.hint) == (loss, HINTS[loss])
+
+
+def test_a_job_over_which_the_server_died_lets_the_others_go_first(parts):
+    store = parts[0]
+    unlucky, later, urgent = (SubmitJob(new_id(), "take", priority=priority) for priority in (0, 0, 5))
+    for request in (unlucky, later, urgent):
+        store.submit(request)
+    store.start(unlucky.job_id, "today")
+    recover(parts)
+    assert [job.job_id for job in store.queued()] == [urgent.job_id, later.job_id, unlucky.job_id]
 
 
 def test_a_cancel_survives_the_servers_death(parts):

@@ -125,7 +125,7 @@ def test_secrets_are_in_no_log_and_no_command_line(server):
     follower.wait(follower.submit("steps", {"n": 1}))
     process = psutil.Process(server.process.pid)
     words = " ".join(word for one in [process, *process.children()] for word in one.cmdline())
-    logs = "".join(path.read_text() for path in (server.home / "logs").iterdir())
+    logs = "".join(path.read_text() for path in (server.home / "logs").rglob("*.*"))
     assert "job" in logs
     assert connection.client_secret not in logs + words
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two requests that ask for the same under the same circumstances have the same key, and one result.
+
+Circumstances are everything beside the request that may change a result: our code, the installed packages, the GPUs and
+the model weights on this machine (which decide what `auto` means).
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from importlib.metadata import distributions
+from pathlib import Path
+
+from shared_protocol.fields import to_plain
+from shared_protocol.messages import InputRef
+
+_WEIGHTS_MEMORY_S = 30.0  # how long the list of weights is believed
+
+
+class Circumstances:
+    """What this server's results depend on.
+
+    Args:
+        runner: module:function that does the jobs.
+        gpus: names of the GPUs.
+    """
+
+    def __init__(self, runner: str, gpus: tuple[str, ...] = ()) -> None:
+        packages = sorted({f"{each.metadata['Name']} {each.version}" for each in distributions()})
+        self._fixed = [runner, list(gpus), sys.version, packages, _code_hash()]
+        self._weights: list[str] = []
+        self._weights_seen_s = -_WEIGHTS_MEMORY_S
+
+    def result_key(self, kind: str, params: dict[str, object], inputs: tuple[InputRef, ...]) -> str:
+        """The key of a request. File names count: they stand in what a job writes."""
+        if time.monotonic() - self._weights_seen_s > _WEIGHTS_MEMORY_S:
+            self._weights, self._weights_seen_s = _weights(), time.monotonic()
+        content = [kind, params, to_plain(inputs), self._fixed, self._weights]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _code_hash() -> str:
+    """Of the library's source files, so that a changed working copy counts as another version."""
+    folder = Path(__file__).resolve().parents[1] / "ex4d"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _weights() -> list[str]:
+    """Which model snapshots lie in the Hugging Face cache, by name and commit."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    return sorted(str(path.relative_to(hub)) for path in hub.glob("models--*/snapshots/*"))
