@@ -80,10 +80,15 @@ def quantise(dit: torch.nn.Module) -> None:
     """
     require_fp8(next(dit.parameters()).device)
     for block in list(dit.blocks)[1:-1]:  # type: ignore[arg-type, unused-ignore]
-        for parent in list(block.modules()):
-            for name, child in list(parent.named_children()):
-                if type(child) is torch.nn.Linear:
-                    setattr(parent, name, RowScaledLinear(child))
+        quantise_block(block)
+
+
+def quantise_block(block: torch.nn.Module) -> None:
+    """Replace the linears of one block: for weights that arrive block by block. Which ones stay, `quantise` says."""
+    for parent in list(block.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is torch.nn.Linear:
+                setattr(parent, name, RowScaledLinear(child))
 
 
 def is_quantised(dit: torch.nn.Module) -> bool:

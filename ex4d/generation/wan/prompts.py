@@ -38,15 +38,21 @@ def prompt_embeddings(
     Returns:
         In the text encoder's dtype, zeros after the last word, where the models compute. [1, 512, 4096] each
     """
-    known = {prompt: _read(_path(models, prompt)) for prompt in prompts}
+    known = {prompt: _read(_path(models.text_encoder_id, models.dtype, prompt)) for prompt in prompts}
     unknown = [prompt for prompt, words in known.items() if words is None]
     if unknown:
         encoder = models.load_text_encoder()
         with computing(encoder.network, models.device):
             for prompt in track(unknown, "Reading the prompt", progress):
                 known[prompt] = embed(models, encoder, prompt)
-                _write(_path(models, prompt), known[prompt])
+                _write(_path(models.text_encoder_id, models.dtype, prompt), known[prompt])
     return [_padded(known[prompt]).to(models.device) for prompt in prompts]
+
+
+def are_known(text_encoder_id: str, dtype: torch.dtype, prompts: Sequence[str]) -> bool:
+    """Whether all embeddings are on disk, so that the text encoder will not be needed."""
+    paths = [_path(text_encoder_id, dtype, prompt) for prompt in prompts]
+    return all(path is not None and path.is_file() for path in paths)
 
 
 def embed(models: WanModels, encoder: TextEncoder, prompt: str) -> Tensor:
@@ -58,10 +64,10 @@ def embed(models: WanModels, encoder: TextEncoder, prompt: str) -> Tensor:
     return words[0, : int(mask.gt(0).sum())]
 
 
-def _path(models: WanModels, prompt: str) -> Path | None:
+def _path(text_encoder_id: str, dtype: torch.dtype, prompt: str) -> Path | None:
     """Named by the sha256 of everything that decides an embedding; None when caches are off."""
     folder = cache_folder("prompts")
-    parts = (prompt, models.text_encoder_id, str(models.dtype))
+    parts = (prompt, text_encoder_id, str(dtype))
     return folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}.safetensors" if folder else None
 
 
