@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the published files to networks: by path, checked name by name, one tensor at a time, never from a network.
+
+The shapes of all networks are read from the files themselves. Weights stay on the disk (mapped into memory) until
+they take their final dtype where they belong: the 66 GB of the DiT's float32 shards never lie in main memory.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.wan_video_dit import WanModel
+from diffsynth.models.wan_video_image_encoder import WanImageEncoder, XLMRobertaCLIP
+from diffsynth.models.wan_video_text_encoder import HuggingfaceTokenizer, WanTextEncoder
+from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
+from diffsynth.utils.state_dict_converters.wan_video_dit import WanVideoDiTStateDictConverter
+from diffsynth.utils.state_dict_converters.wan_video_image_encoder import WanImageEncoderStateDictConverter
+from diffsynth.utils.state_dict_converters.wan_video_vae import WanVideoVAEStateDictConverter
+from torch import Tensor, nn
+from torchvision.transforms import Normalize
+
+from ex4d.errors import InputError, MachineError
+from ex4d.generation.wan.camera_encoder import camera_encoder
+from ex4d.generation.wan.checkpoint import Adapter, Stack, attach, check_fit, fused, read_adapter, read_ex4d
+from ex4d.generation.wan.files import WanFiles, text_encoder_id
+from ex4d.generation.wan.filling import REMEDY, assign, count_layers, shape_of
+from ex4d.generation.wan.models import TextEncoder, WanModels
+from ex4d.generation.wan.prompts import TOKENS
+from ex4d.generation.wan.tensors import read_tensors
+from ex4d.models import MODELS
+from ex4d.progress import ProgressCallback, track
+
+INPUT_CHANNELS = 36  # of the image-to-video DiT: 16 of noise, 4 of mask, 16 of the first picture
+HEAD_CHANNELS, CLIP_HEADS = 128, 16  # Wan2.1-I2V-14B, CLIP ViT-H/14: the files do not say them
+CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # open_clip
+
+EachBlock = Callable[[int, nn.Module], None]
+"""Called with each block of the DiT as soon as its weights lie where they belong: to quantise it or to send it on."""
+
+
+def load_models(
+    files: WanFiles,
+    device: torch.device,
+    dtype: torch.dtype,
+    precision: Literal["reference", "fast"] = "fast",
+    *,
+    dit_device: torch.device | None = None,
+    encoders_device: torch.device | None = None,
+    each_block: EachBlock | None = None,
+    progress: ProgressCallback | None = None,
+) -> WanModels:
+    """Load everything but the text encoder, which is loaded when a prompt asks for it.
+
+    Args:
+        files: see there.
+        device: where the networks compute.
+        dtype: of their weights.
+        precision: reference keeps the LoRAs beside the weights, as the release; fast adds them to the weights.
+        dit_device: where the DiT lies; None for where it computes.
+        encoders_device: where VAE, image encoder and camera encoder lie; None for where they compute.
+        each_block: see there.
+        progress: told after every block of the DiT; it may cancel.
+
+    Raises:
+        MachineError: a file is missing, truncated or holds another network.
+        InputError: a LoRA is for another model.
+    """
+    home = device if encoders_device is None else encoders_device
+    adapters = [(read_adapter(path), strength) for path, strength in files.loras]  # the quick questions first
+    vae, image_encoder = load_vae(files, home, dtype), load_image_encoder(files, home, dtype)
+
+    def stack_for(dit: WanModel) -> Stack:
+        return [(read_ex4d(files.adapter, blocks=len(dit.blocks)), 1.0), *adapters]
+
+    dit_home = device if dit_device is None else dit_device
+    dit, stack = _load_dit(files, dit_home, dtype, stack_for, precision == "fast", each_block, progress)
+    if precision == "reference":
+        attach(dit, stack)
+    return WanModels(
+        dit=dit,
+        vae=vae,
+        image_encoder=image_encoder,
+        camera_encoder=load_camera_encoder(stack[0][0], dit.dim, home, dtype),
+        load_text_encoder=lambda: load_text_encoder(files, dtype),
+        text_encoder_id=text_encoder_id(files),
+        device=device,
+    )
+
+
+def load_dit(files: WanFiles, device: torch.device, dtype: torch.dtype, stack: Stack = ()) -> WanModel:
+    """The DiT, with adapters added to its weights: in float32, before they are rounded.
+
+    Raises:
+        MachineError: a file is missing, truncated or holds another network.
+        InputError: an adapter is for another model.
+    """
+    return _load_dit(files, device, dtype, lambda _: stack, True, None, None)[0]
+
+
+def _load_dit(
+    files: WanFiles,
+    device: torch.device,
+    dtype: torch.dtype,
+    stack_for: Callable[[WanModel], Stack],
+    fuse: bool,
+    each_block: EachBlock | None,
+    progress: ProgressCallback | None,
+) -> tuple[WanModel, Stack]:
+    tensors: dict[str, Tensor] = {}
+    for shard in files.dit:
+        tensors |= read_tensors(shard, REMEDY)
+    tensors = WanVideoDiTStateDictConverter(tensors)
+    with skip_model_initialization():
+        dit = WanModel(**_dit_shape(tensors, files))
+    assign(dit, tensors, "the DiT of Wan2.1-I2V-14B", files.dit[0])
+    del tensors
+    stack = stack_for(dit)
+    for adapter, _ in stack:
+        check_fit(dit, adapter)
+    changes = stack if fuse else ()
+
+    def settle(prefix: str, parameters: Mapping[str, nn.Parameter]) -> None:
+        for name, parameter in parameters.items():
+            parameter.data = _settled(f"{prefix}{name}", parameter.data, changes, device, dtype)
+
+    outside = {name: value for name, value in dit.named_parameters() if not name.startswith("blocks.")}
+    settle("", outside)
+    for number, block in enumerate(track(dit.blocks, "Loading Wan2.1", progress)):
+        settle(f"blocks.{number}.", dict(block.named_parameters()))
+        if each_block is not None:
+            each_block(number, block)
+    return dit.eval(), stack
+
+
+def _settled(name: str, weight: Tensor, stack: Stack, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight off the disk: changed, in its dtype, where it belongs."""
+    layer, _, _ = name.rpartition(".")
+    if any(layer in adapter.layers or name in adapter.added for adapter, _ in stack):
+        weight = fused(name, weight.to(device), stack, dtype)
+    return weight.to(device, dtype)
+
+
+def load_vae(files: WanFiles, device: torch.device, dtype: torch.dtype) -> WanVideoVAE:
+    """The VAE.
+
+    Raises:
+        MachineError: the file is missing, truncated or holds another network.
+    """
+    tensors = WanVideoVAEStateDictConverter(read_tensors(files.vae, REMEDY))
+    what = "the VAE of Wan2.1"
+    width = shape_of(tensors, "model.encoder.conv1.weight", 5, what, files.vae)[0]
+    latent = shape_of(tensors, "model.conv2.weight", 5, what, files.vae)[0]
+    with skip_model_initialization():
+        vae = WanVideoVAE()
+        vae.model = VideoVAE_(dim=width, z_dim=latent)
+    assign(vae, tensors, what, files.vae)
+    return vae.to(device, dtype).eval()
+
+
+def load_image_encoder(files: WanFiles, device: torch.device, dtype: torch.dtype) -> WanImageEncoder:
+    """The half of CLIP that looks at pictures.
+
+    Raises:
+        MachineError: the file is missing, truncated or holds another network.
+    """
+    tensors = WanImageEncoderStateDictConverter(read_tensors(files.image_encoder, REMEDY))
+    what = "the image encoder of Wan2.1"
+    patches = shape_of(tensors, "model.visual.patch_embedding.weight", 4, what, files.image_encoder)
+    positions = shape_of(tensors, "model.visual.pos_embedding", 3, what, files.image_encoder)
+    hidden = shape_of(tensors, "model.visual.transformer.0.mlp.0.weight", 2, what, files.image_encoder)
+    out = shape_of(tensors, "model.visual.head", 2, what, files.image_encoder)
+    encoder = WanImageEncoder.__new__(WanImageEncoder)  # its own constructor knows one size only
+    nn.Module.__init__(encoder)
+    with skip_model_initialization():
+        encoder.model = XLMRobertaCLIP(
+            embed_dim=out[1],
+            image_size=math.isqrt(positions[1] - 1) * patches[2],
+            patch_size=patches[2],
+            vision_dim=patches[0],
+            vision_mlp_ratio=(hidden[0] + 0.5) / patches[0],  # the network truncates ratio * width
+            vision_heads=CLIP_HEADS,
+            vision_layers=count_layers(tensors, r"model\.visual\.transformer\.(\d+)\."),
+        )
+    encoder.transforms = SimpleNamespace(transforms=[Normalize(CLIP_MEAN, CLIP_DEVIATION)])
+    assign(encoder, tensors, what, files.image_encoder)
+    return encoder.to(device, dtype).eval()
+
+
+def load_text_encoder(files: WanFiles, dtype: torch.dtype) -> TextEncoder:
+    """UMT5-XXL in main memory, mapped from the disk where it has that dtype already, and its tokenizer.
+
+    Raises:
+        MachineError: a file is missing, truncated or holds another network.
+    """
+    tensors = read_tensors(files.text_encoder, REMEDY)
+    what = "the text encoder of Wan2.1"
+    vocabulary, width = shape_of(tensors, "token_embedding.weight", 2, what, files.text_encoder)
+    buckets, heads = shape_of(tensors, "blocks.0.pos_embedding.embedding.weight", 2, what, files.text_encoder)
+    with skip_model_initialization():
+        network = WanTextEncoder(
+            vocab=vocabulary,
+            dim=width,
+            dim_attn=shape_of(tensors, "blocks.0.attn.q.weight", 2, what, files.text_encoder)[0],
+            dim_ffn=shape_of(tensors, "blocks.0.ffn.fc1.weight", 2, what, files.text_encoder)[0],
+            num_heads=heads,
+            num_layers=count_layers(tensors, r"blocks\.(\d+)\."),
+            num_buckets=buckets,
+            shared_pos=False,
+        )
+    assign(network, tensors, what, files.text_encoder)
+    try:
+        tokenizer = HuggingfaceTokenizer(
+            name=str(files.tokenizer), seq_len=TOKENS, clean="whitespace", local_files_only=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        detail = " ".join(str(error).split())[:160]
+        raise MachineError(f"'{files.tokenizer}' does not open as a tokenizer ({detail}). {REMEDY}") from error
+    return TextEncoder(network.to(dtype=dtype).eval(), tokenizer)
+
+
+def load_camera_encoder(adapter: Adapter, tokens: int, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
+    """EX-4D's camera encoder.
+
+    Args:
+        adapter: of `read_ex4d`.
+        tokens: channels of the DiT's tokens.
+        device: where it goes.
+        dtype: of its weights.
+
+    Raises:
+        InputError: it is for another network.
+    """
+    found = {name: list(tensor.shape) for name, tensor in adapter.camera.items()}
+    with skip_model_initialization():
+        encoder = camera_encoder(hidden=len(adapter.camera["latent_encoder.0.weight"]), tokens=tokens)
+    for name, value in encoder.state_dict().items():
+        if found[name] != list(value.shape):
+            raise InputError(
+                f"'{adapter.source}' is not EX-4D's adapter: {name} should be {list(value.shape)} and is {found[name]}."
+            )
+    encoder.load_state_dict(dict(adapter.camera), strict=True, assign=True)
+    return encoder.to(device, dtype).eval().requires_grad_(False)
+
+
+def _dit_shape(tensors: Mapping[str, Tensor], files: WanFiles) -> dict[str, Any]:
+    """What the DiT's constructor takes, from the weights; what they do not say, from the configuration beside them."""
+    what, path = "the DiT of Wan2.1-I2V-14B", files.dit[0]
+    try:
+        config = json.loads(files.config.read_text(encoding="utf-8"))
+        heads, eps = config.get("num_heads"), float(config.get("eps", 1e-6))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise MachineError(f"'{files.config}' does not open as the DiT's configuration ({error}). {REMEDY}") from error
+    width, channels, *patch = shape_of(tensors, "patch_embedding.weight", 5, what, path)
+    if channels != INPUT_CHANNELS:
+        raise MachineError(
+            f"'{path.name}' and those beside it hold a DiT with {channels} input channels; image to video has "
+            f"{INPUT_CHANNELS}. Put Wan2.1-I2V-14B-480P there: {MODELS['wan'].command}"
+        )
+    return {
+        "dim": width,
+        "in_dim": channels,
+        "ffn_dim": shape_of(tensors, "blocks.0.ffn.0.weight", 2, what, path)[0],
+        "out_dim": shape_of(tensors, "head.head.weight", 2, what, path)[0] // math.prod(patch),
+        "text_dim": shape_of(tensors, "text_embedding.0.weight", 2, what, path)[1],
+        "freq_dim": shape_of(tensors, "time_embedding.0.weight", 2, what, path)[1],
+        "eps": eps,
+        "patch_size": tuple(patch),
+        "num_heads": int(heads) if heads else width // HEAD_CHANNELS,
+        "num_layers": count_layers(tensors, r"blocks\.(\d+)\."),
+        "has_image_input": True,
+    }
