@@ -5,15 +5,18 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from ex4d.errors import StorageError
-from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobState
+from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobPlace, BlobState
 
 from .failures import DISK_FULL, DamagedUpload, UnknownArtifact
 
+LEAST_FREE = 500_000_000  # bytes that an upload must leave on the disk, for jobs, logs and the database
 PART_LIFETIME_S = 24 * 3600.0  # an upload that was not resumed within a day is dropped
 
 
@@ -22,6 +25,7 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._hashes: dict[str, tuple[int, Any]] = {}  # of uploads under way: bytes so far and their running hash
 
     def path(self, artifact: ArtifactRef) -> Path:
         """The complete file.
@@ -66,6 +70,8 @@ class Artifacts:
         if state.complete or offset != state.offset:
             return state
         part = self._part(artifact)
+        if offset == 0:
+            self._make_sure_of_room(artifact)
         end = offset + len(chunk)
         if end > artifact.size:
             part.unlink(missing_ok=True)
@@ -77,16 +83,54 @@ class Artifacts:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
+            self._hashes.pop(artifact.sha256, None)
             with contextlib.suppress(OSError):
                 os.truncate(part, offset)  # half a chunk would spoil the resume
             raise storage_error(error, "the upload") from error
+        digest = self._hash_on(artifact, offset, chunk)
         if end < artifact.size:
             return BlobState(artifact, end, False)
-        if sha256_of(part) != artifact.sha256:
+        self._hashes.pop(artifact.sha256, None)
+        if (digest or sha256_of(part)) != artifact.sha256:
             part.unlink()
             raise DamagedUpload("What arrived is not what was announced: the file changed on its way. Send it again.")
         self._keep(part, artifact)
         return BlobState(artifact, artifact.size, True)
+
+    def place(self, artifact: ArtifactRef) -> BlobPlace:
+        """Where a file lies, or a new empty file for it that holds its token.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        token = secrets.token_hex(16)
+        if _has_size(self._path(artifact), artifact.size):
+            return BlobPlace(artifact, True, str(self.use(artifact)), token)
+        self._make_sure_of_room(artifact)
+        path = self._placed(token)
+        try:
+            path.write_text(token, encoding="ascii")
+        except OSError as error:
+            raise storage_error(error, "the upload") from error
+        return BlobPlace(artifact, False, str(path), token)
+
+    def adopt_placed(self, artifact: ArtifactRef, token: str) -> BlobState:
+        """Check a file that a client has put where `place` said, and keep it.
+
+        Raises:
+            DamagedUpload: it is not what was announced; it is dropped.
+        """
+        path = self._placed(token)
+        try:
+            if _has_size(path, artifact.size) and not path.is_symlink() and sha256_of(path) == artifact.sha256:
+                self._sync(path)
+                self._keep(path, artifact)
+                return BlobState(artifact, artifact.size, True)
+        except OSError as error:
+            raise storage_error(error, "the upload") from error
+        finally:
+            path.unlink(missing_ok=True)
+        raise DamagedUpload("What lies there is not what was announced: the file changed meanwhile. Send it again.")
 
     def get(self, artifact: ArtifactRef, offset: int, length: int) -> bytes:
         """One chunk of a complete file."""
@@ -101,8 +145,7 @@ class Artifacts:
             StorageError: the disk refuses.
         """
         try:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            self._sync(path)
             artifact = ArtifactRef(sha256_of(path), path.stat().st_size)
             if _has_size(self._path(artifact), artifact.size):
                 path.unlink()
@@ -128,10 +171,54 @@ class Artifacts:
 
     def sweep(self) -> None:
         """Drop uploads that nobody resumed."""
-        for part in self.folder.glob("*.part"):
+        for part in [*self.folder.glob("*.part"), *self.folder.glob("*.place")]:
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > PART_LIFETIME_S:
                     part.unlink()
+        for sha256 in [each for each in self._hashes if not (self.folder / f"{each}.part").exists()]:
+            self._hashes.pop(sha256, None)
+
+    def size(self) -> int:
+        """Bytes of all files, half ones included."""
+        return sum(entry.stat().st_size for entry in os.scandir(self.folder))
+
+    def least_used(self) -> list[tuple[float, int, str]]:
+        """The complete files as (Unix time of the last use, size, sha256), oldest first."""
+        files = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if re.fullmatch("[0-9a-f]{64}", entry.name):
+                    status = entry.stat()
+                    files.append((status.st_mtime, status.st_size, entry.name))
+        return sorted(files)
+
+    def drop(self, sha256: str) -> None:
+        """Remove a complete file."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / sha256).unlink()
+
+    def _hash_on(self, artifact: ArtifactRef, offset: int, chunk: bytes) -> str | None:
+        """The hash up to here when all of the file came since this process began, else None: it has to be read."""
+        known, digest = self._hashes.get(artifact.sha256, (0, None))
+        if known != offset or (digest is None and offset):
+            return None
+        digest = digest or hashlib.sha256()
+        digest.update(chunk)
+        self._hashes[artifact.sha256] = (offset + len(chunk), digest)
+        return str(digest.hexdigest())
+
+    def _make_sure_of_room(self, artifact: ArtifactRef) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free - artifact.size < LEAST_FREE:
+            raise StorageError(
+                f"The server's disk has {free / 1e9:.1f} GB free, too little for another {artifact.size / 1e9:.1f} GB."
+                " Free some space and try again."
+            )
+
+    def _placed(self, token: str) -> Path:
+        if not re.fullmatch("[0-9a-f]{32}", token):
+            raise UnknownArtifact("A place's token must be 32 hexadecimal digits")
+        return self.folder / f"{token}.place"
 
     def _path(self, artifact: ArtifactRef) -> Path:
         # Checked by the message too; here it is what keeps a path inside the folder.
@@ -141,6 +228,10 @@ class Artifacts:
 
     def _part(self, artifact: ArtifactRef) -> Path:
         return self._path(artifact).with_suffix(".part")
+
+    def _sync(self, path: Path) -> None:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
     def _keep(self, path: Path, artifact: ArtifactRef) -> None:
         path.replace(self._path(artifact))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's one socket: checks what arrives, answers it, and pushes events to those who subscribed.
 
-Small requests are answered in the loop; file chunks go through threads, in order for each file, a bounded number at a
-time, so that a cancel never waits behind a transfer.
+Small requests are answered in the loop, those about files in threads (`blobs.py`): a cancel never waits behind a
+transfer.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from typing import Any
-from weakref import WeakValueDictionary
 
 import zmq
 import zmq.asyncio
@@ -22,24 +21,18 @@ from ex4d.errors import Ex4dError
 from shared_protocol.errors import LinkError
 from shared_protocol.messages import (
     PROTOCOL_VERSION,
-    ArtifactRef,
     AskJobs,
     AskStatus,
-    BlobData,
-    BlobState,
     CancelJob,
     ErrorInfo,
-    GetBlob,
     Hello,
     JobEvent,
     JobList,
     JobProgress,
     Message,
     PrioritiseJob,
-    PutBlob,
     Refusal,
     ServerState,
-    StatBlob,
     StopServer,
     SubmitJob,
     SubscribeJob,
@@ -49,12 +42,12 @@ from shared_protocol.messages import (
 from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, request_number, unpack
 
 from .artifacts import Artifacts
+from .blobs import BlobRequest, Blobs
 from .failures import NotYours, error_info, from_exception
 from .jobs import JobQueue
 from .runtime import VERSION, Home, Keys
 
 HIGH_WATER = 128  # messages that may wait for one peer; a transfer has four under way
-BLOB_TASKS = 16  # chunks being written or read at once, over all clients: 16 MiB of memory at most
 MAX_SOCKETS = 512
 HANDSHAKE_MS = 5000
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 5000
@@ -73,13 +66,10 @@ class Front:
         self._home = home
         self._admin_key = keys.client_key  # of the user who runs the server
         self._draining: asyncio.Task[None] | None = None
-        self._artifacts = artifacts
         self._started = time.monotonic()
         self._log = logging.getLogger("ex4d.server")
         self._listeners: dict[str, set[bytes]] = defaultdict(set)
-        self._blob_slots = asyncio.Semaphore(BLOB_TASKS)
-        self._blob_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._blob_tasks: set[asyncio.Task[None]] = set()
+        self._blobs = Blobs(artifacts, self._explain)
         self._socket = context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.LINGER, 200),  # ms: the answer to `stop` should still leave
@@ -134,11 +124,12 @@ class Front:
                 rid = request_number(unpack(frames[0]))  # so that a refusal finds its request
             rid, message = decode(frames[0])
             binary = frames[1] if len(frames) == 2 else None
-            if isinstance(message, StatBlob | PutBlob | GetBlob):
-                await self._blob_slots.acquire()
-                task = asyncio.create_task(self._answer_blob(identity, rid, message, binary))
-                self._blob_tasks.add(task)
-                task.add_done_callback(self._blob_tasks.discard)
+            if isinstance(message, BlobRequest):
+
+                def answer(reply: Message, data: bytes | None) -> None:
+                    self._send(identity, rid, reply, data)
+
+                await self._blobs.take(user, user == self._admin_key, message, binary or b"", answer)
             else:
                 self._send(identity, rid, self._answer(user, message))
                 if isinstance(message, SubscribeJob):
@@ -190,31 +181,6 @@ class Front:
                 return
         if self.queue.status(message.job_id).state in ("queued", "running"):
             self._listeners[message.job_id].add(identity)
-
-    async def _answer_blob(
-        self, identity: bytes, rid: int, message: StatBlob | PutBlob | GetBlob, binary: bytes | None
-    ) -> None:
-        artifact = message.artifact
-        lock = self._blob_locks.setdefault(artifact.sha256, asyncio.Lock())
-        data: bytes | None = None
-        try:
-            async with lock:  # asyncio's locks are fair: chunks are written in the order in which they came
-                reply: Message
-                if isinstance(message, GetBlob):
-                    data = await asyncio.to_thread(self._artifacts.get, artifact, message.offset, message.length)
-                    reply = BlobData(artifact, message.offset)
-                else:
-                    reply = await asyncio.to_thread(self._store_blob, artifact, message, binary or b"")
-        except Exception as error:
-            reply, data = Refusal(self._explain(error)), None
-        finally:
-            self._blob_slots.release()
-        self._send(identity, rid, reply, data)
-
-    def _store_blob(self, artifact: ArtifactRef, message: StatBlob | PutBlob, binary: bytes) -> BlobState:
-        if isinstance(message, StatBlob):
-            return self._artifacts.stat(artifact)
-        return self._artifacts.put(artifact, message.offset, binary)
 
     def _push(self, identity: bytes, message: JobEvent | JobProgress) -> bool:
         return self._send(identity, 0, message, message.preview if isinstance(message, JobProgress) else None)

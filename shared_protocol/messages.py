@@ -12,7 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
-PROTOCOL_VERSION = (1, 2)  # 1.1: previews; 1.2: several workers, priorities, estimates, drain, list of jobs
+PROTOCOL_VERSION = (1, 2)  # 1.1: previews; 1.2: several workers, priorities, estimates, drain, list of jobs;
+# 1.3: files on the same machine
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -170,6 +171,40 @@ class BlobData(Message):
 
     artifact: ArtifactRef
     offset: Size
+
+
+Token = Annotated[str, Matches("[0-9a-f]{32}")]
+
+
+@message("blob.place")
+@dataclass(frozen=True)
+class PlaceBlob(Message):
+    """Ask where a file lies in the server's folder, or where to put it: for clients that can reach that folder."""
+
+    artifact: ArtifactRef
+
+
+@message("blob.placed")
+@dataclass(frozen=True)
+class BlobPlace(Message):
+    """Where the file lies or, when it is not complete, an empty file to write it into.
+
+    Before that is written to, it holds its token: who can read that is on the server's machine.
+    """
+
+    artifact: ArtifactRef
+    complete: bool
+    path: str
+    token: Token
+
+
+@message("blob.adopt")
+@dataclass(frozen=True)
+class AdoptBlob(Message):
+    """The file is written; check and keep it."""
+
+    artifact: ArtifactRef
+    token: Token
 
 
 # Jobs

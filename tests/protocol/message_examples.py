@@ -4,10 +4,12 @@
 from pathlib import Path
 
 from shared_protocol.messages import (
+    AdoptBlob,
     ArtifactRef,
     AskJobs,
     AskStatus,
     BlobData,
+    BlobPlace,
     BlobState,
     CancelJob,
     ErrorInfo,
@@ -21,6 +23,7 @@ from shared_protocol.messages import (
     JobSummary,
     Message,
     OutputRef,
+    PlaceBlob,
     PrioritiseJob,
     PutBlob,
     Refusal,
@@ -48,6 +51,9 @@ EXAMPLES: list[Message] = [
     BlobState(FILE, 2_097_152, False),
     GetBlob(FILE, 0, 1_048_576),
     BlobData(FILE, 0),
+    PlaceBlob(FILE),
+    BlobPlace(FILE, False, "/home/artist/ex4d/artifacts/token.place", "cd" * 16),
+    AdoptBlob(FILE, "cd" * 16),
     SubmitJob(JOB, "reconstruct", PARAMS, (InputRef("plate", FILE, "Straße 01.mov"),)),
     SubscribeJob(JOB, 3),
     CancelJob(JOB),
