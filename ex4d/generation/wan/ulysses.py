@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sequence parallelism: each process has a share of the tokens, and for self-attention all tokens of a share of heads.
+
+DeepSpeed-Ulysses (arXiv 2309.14509). Exact: only the order of tokens and heads in memory changes on the way.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ex4d.generation.wan.attention import Attention
+
+
+class Ulysses:
+    """The `Sharding` of `fast_forward.FastForward` among the processes of a group. Any count of tokens."""
+
+    def __init__(self, group: dist.ProcessGroup, heads: int) -> None:
+        """
+        Args:
+            group: its size divides heads. Every process of it goes through the same forward.
+            heads: of the self-attention.
+        """
+        self._group = group
+        self._rank, self._size = dist.get_rank(group), dist.get_world_size(group)
+        if heads % self._size:
+            raise ValueError(f"{heads} heads cannot be shared by {self._size} processes")
+        self._counts = [0] * self._size  # tokens of each process
+
+    def share(self, tokens: Tensor) -> Tensor:
+        """This process's tokens. [1, all tokens, ...] -> [1, tokens, ...]"""
+        whole, rest = divmod(tokens.shape[1], self._size)
+        self._counts = [whole + (rank < rest) for rank in range(self._size)]
+        return tokens.split(self._counts, dim=1)[self._rank].contiguous()
+
+    def whole(self, tokens: Tensor) -> Tensor:
+        """All tokens. [1, tokens, channels] -> [1, all tokens, channels]"""
+        padded = tokens.new_zeros((max(self._counts), *tokens.shape[2:]))
+        padded[: tokens.shape[1]] = tokens[0]
+        gathered = [torch.empty_like(padded) for _ in self._counts]
+        dist.all_gather(gathered, padded, group=self._group)
+        return torch.cat([part[:count] for part, count in zip(gathered, self._counts, strict=True)])[None]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Attention) -> Tensor:
+        """What this process's tokens attend to among all tokens. [1, tokens, heads, head_dim]"""
+        count, heads, width = q.shape[1:]
+        own_heads = heads // self._size
+        mine = [count] * self._size
+        outgoing = q.new_empty((self._size, count, 3, own_heads, width))
+        for index, part in enumerate((q, k, v)):
+            outgoing[:, :, index] = part[0].unflatten(1, (self._size, own_heads)).transpose(0, 1)
+        every = self._exchanged(outgoing.flatten(0, 1), mine, self._counts)  # [all tokens, 3, own_heads, width]
+        attended = attend(*(part[None] for part in every.unbind(1)))[0].contiguous()
+        incoming = self._exchanged(attended, self._counts, mine)
+        return incoming.unflatten(0, (self._size, count)).transpose(0, 1).flatten(1, 2)[None]
+
+    def _exchanged(self, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        """Rows of dim 0, so many to and from each process."""
+        arrived = rows.new_empty((sum(received), *rows.shape[1:]))
+        dist.all_to_all_single(arrived, rows, received, sent, group=self._group)
+        return arrived
