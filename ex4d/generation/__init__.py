@@ -1,26 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """What paints the unseen parts of a take. A new engine is one file here and one line in `ENGINES`."""
 
+import sys
 from collections.abc import Callable
 
 from ex4d.errors import InputError
 from ex4d.generation.engine import Engine, Painted
 from ex4d.generation.options import GenerateOptions
 from ex4d.generation.preview import PreviewFill
+from ex4d.generation.wan.availability import can_paint
+from ex4d.generation.wan.engine import WanEngine
+from ex4d.generation.wan.modes import MODES
 
-__all__ = ["ENGINES", "Engine", "GenerateOptions", "Painted", "engine"]
+__all__ = ["ENGINES", "Engine", "GenerateOptions", "Painted", "engine", "make_room"]
 
-ENGINES: dict[str, Callable[[], Engine]] = {"preview": PreviewFill}
+ENGINES: dict[str, Callable[[], Engine]] = {"preview": PreviewFill, "wan": WanEngine}
 
 
 def engine(name: str = "auto") -> Engine:
-    """Make an engine by name; auto is the best one that this machine can run.
+    """Make an engine by name; auto is wan where its packages, weights and a GPU are there, else preview.
 
     Raises:
         InputError: no such engine.
     """
     if name == "auto":
-        name = "preview"
+        name = "wan" if can_paint(MODES["lossless"]) else "preview"
     if name not in ENGINES:
         raise InputError(f"There is no engine '{name}'. Choose auto or one of {', '.join(ENGINES)}.")
     return ENGINES[name]()
+
+
+def make_room() -> None:
+    """Free GPU memory that an engine keeps between takes, when a depth model would not fit beside it."""
+    resident = sys.modules.get("ex4d.generation.wan.resident")  # never imported: nothing is kept
+    if resident is not None:
+        resident.make_room()

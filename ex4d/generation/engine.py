@@ -30,7 +30,7 @@ class Engine(Protocol):
     name: str  # in the registry and on the command line
     label: str  # in the panel
     licence: str
-    commercial_use: bool
+    commercial_use: bool | None  # None: unknown
 
     def generate(
         self,

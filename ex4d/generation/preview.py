@@ -44,7 +44,7 @@ class PreviewFill:
     name = "preview"
     label = "preview fill: no generative model"
     licence = "Apache-2.0"
-    commercial_use = True
+    commercial_use: bool | None = True
 
     def generate(
         self,

@@ -12,7 +12,7 @@ import pytest
 from ex4d.camera import CameraPath, focal_px_from_lens, pinhole_intrinsics, read_camera_path, write_camera_path
 from ex4d.cli import add_engine_options, main
 from ex4d.errors import CameraError, Cancelled, DepthError, InputError, VideoError
-from ex4d.generation import GenerateOptions
+from ex4d.generation import ENGINES, GenerateOptions
 from ex4d.generation.wan.modes import MODES
 from ex4d.jobs import run_job
 from ex4d.shot import read_shot, write_shot
@@ -265,6 +265,7 @@ def test_the_doctor_finds_what_a_take_needs_here(capsys):
 def test_the_command_lines_choices_are_the_librarys():
     help_of = {action.dest: action for action in _engine_parser()._actions}
     assert tuple(help_of["quality"].choices) == tuple(MODES)
+    assert set(help_of["engine"].choices) == {"auto", *ENGINES}
 
 
 def _engine_parser():

@@ -24,6 +24,4 @@ class PaintSettings:
     seed: int
     prompt: str
     negative_prompt: str
-    erosion_px: (
-        int | None
-    )  # the mask shrinks by a block of this side; None: the release's random 2..8 per frame, seeded
+    erosion_px: int | None  # side of the block by which the mask shrinks; None: the release's 2 to 8 at random, seeded

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an artist sees while the model paints: which window it is at, and how the take is about to look."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ex4d.generation.wan.latent_preview import latent_picture, moment
+from ex4d.generation.wan.preparation import Work
+from ex4d.progress import Progress, ProgressCallback
+
+PREVIEW_INTERVAL_S = 1.0
+
+
+class Follower:
+    """Counts the windows in what the painter reports, and adds pictures of what it is about to paint."""
+
+    def __init__(self, work: Work, count: int, progress: ProgressCallback | None) -> None:
+        self._work, self._count, self._progress = work, count, progress
+        self._number = 0
+        self._picture: NDArray[np.uint8] | None = None
+        self._pictures, self._last_s = 0, -PREVIEW_INTERVAL_S
+
+    def window(self, number: int) -> ProgressCallback | None:
+        """What a painter reports to while it is at that window."""
+        self._number = number
+        return None if self._progress is None else self._report
+
+    def _report(self, report: Progress) -> None:
+        assert self._progress is not None
+        windows = len(self._work.parts)
+        stage = f"{report.stage} {self._number + 1}/{windows}" if windows > 1 else report.stage
+        picture, self._picture = self._picture, None
+        self._progress(replace(report, stage=stage, preview=picture))
+
+    def on_latents(self, step: int, latents: Any) -> None:
+        """Keep a picture for the next report. latents: torch float [1, 16, f, h, w]"""
+        now_s = time.monotonic()
+        if self._progress is None or now_s - self._last_s < PREVIEW_INTERVAL_S:
+            return
+        first, last = self._shown(latents.shape[2])
+        frame = first + moment(self._pictures, last - first + 1)
+        self._picture = latent_picture(latents[0, :, frame].float().cpu().numpy())
+        self._pictures, self._last_s = self._pictures + 1, now_s
+
+    def _shown(self, latent_frames: int) -> tuple[int, int]:
+        """The window's first and last latent frame of the take; frame t lies in latent frame ceil(t / 4)."""
+        start = self._work.parts[self._number].start
+        first, last = self._work.lead - start, self._work.lead + self._count - 1 - start
+        return min(max(0, first + 3) // 4, latent_frames - 1), min((last + 3) // 4, latent_frames - 1)

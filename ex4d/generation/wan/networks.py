@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wan2.1's networks where a memory plan puts them."""
+
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ex4d.generation.wan.conditions import Conditions
+from ex4d.generation.wan.denoise import Guided, Velocity, guided
+from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.files import WanFiles, text_encoder_id
+from ex4d.generation.wan.fp8 import quantise_block, require_fp8
+from ex4d.generation.wan.loading import load_models, load_text_encoder, load_vae
+from ex4d.generation.wan.memory_plan import MemoryPlan
+from ex4d.generation.wan.models import TextEncoder, WanModels
+from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.pipeline import WanPipeline, velocity_of
+from ex4d.generation.wan.prompts import prompt_embeddings
+from ex4d.generation.wan.step_cache import StepCache
+from ex4d.generation.wan.streaming import StreamedBlocks
+from ex4d.progress import ProgressCallback
+
+CPU = torch.device("cpu")
+
+
+class Networks:
+    """The networks of one quality, ready to paint, on one GPU."""
+
+    def __init__(
+        self,
+        files: WanFiles,
+        mode: Mode,
+        plan: MemoryPlan,
+        device: torch.device,
+        dtype: torch.dtype = torch.bfloat16,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Load them.
+
+        Args:
+            files: what was found.
+            mode: its arithmetic; modes which differ in their steps alone share networks.
+            plan: where each network lives.
+            device: where they compute.
+            dtype: of the weights.
+            progress: told after every block of the DiT; it may cancel.
+
+        Raises:
+            MachineError: a file is damaged, or the GPU cannot compute in 8 bits.
+            InputError: a LoRA is for another model.
+        """
+        if mode.fp8:
+            require_fp8(device)
+        streams = plan.streams or plan.crosses == "visits"
+        models = load_models(
+            files,
+            device,
+            dtype,
+            mode.precision,
+            encoders_device=CPU if plan.encoders == "visits" else None,
+            each_block=_Arrival(mode.fp8, CPU if streams else None),
+            progress=progress,
+        )
+        self._files, self._dtype = files, dtype
+        self._text_encoder: TextEncoder | None = None
+        self.keep_text_encoder = False
+        self.models = replace(models, load_text_encoder=self._load_text_encoder)
+        self._blocks: StreamedBlocks | None = None
+        if streams:
+            self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=plan.crosses == "gpu")
+        self.pipeline = WanPipeline(self.models, bind=self._bind, guide=_guide)
+
+    def rest(self) -> None:
+        """Give back what only a job needs."""
+        if self._blocks is not None:
+            self._blocks.release()
+        if not self.keep_text_encoder:
+            self._text_encoder = None
+
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Have the DiT wait in main memory, so that the text encoder has the GPU to itself."""
+        dit, device = self.models.dit, self.models.device
+        if self._blocks is not None:
+            self._blocks.park()
+        else:
+            dit.to(CPU)
+        try:
+            yield
+        finally:
+            if self._blocks is not None:
+                self._blocks.resume()
+            else:
+                dit.to(device)
+
+    def close(self) -> None:
+        """Free the memory. The networks are of no use afterwards."""
+        if self._blocks is not None:
+            self._blocks.close()
+        self._text_encoder = None
+        del self.pipeline, self.models, self._blocks
+
+    def _bind(self, models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
+        if self._blocks is not None:
+            return FastForward(models.dit, conditions, mode, blocks=self._blocks)
+        return velocity_of(models, conditions, mode)
+
+    def _load_text_encoder(self) -> TextEncoder:
+        if self._text_encoder is not None:
+            return self._text_encoder
+        encoder = load_text_encoder(self._files, self._dtype)
+        if self.keep_text_encoder:
+            self._text_encoder = encoder._replace(network=encoder.network.to(self.models.device))
+            return self._text_encoder
+        return encoder
+
+
+def read_prompts(
+    files: WanFiles,
+    prompts: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Have the text encoder alone on the GPU read prompts, and keep on disk what it says of them."""
+    models = WanModels(
+        dit=None,
+        vae=load_vae(files, CPU, dtype),  # tells the dtype
+        image_encoder=None,
+        camera_encoder=None,
+        load_text_encoder=lambda: load_text_encoder(files, dtype),
+        text_encoder_id=text_encoder_id(files),
+        device=device,
+    )
+    prompt_embeddings(models, prompts, progress)
+    free_memory()
+
+
+def free_memory() -> None:
+    """Give what nobody holds back to the GPU's other programs."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _guide(velocity: Velocity, mode: Mode, steps: int) -> Guided:
+    """Guidance; with a cache of steps where the mode has one."""
+    asked = StepCache(velocity, mode.cache_threshold, steps) if mode.cache_threshold > 0 else velocity
+    return guided(asked, mode, steps)
+
+
+class _Arrival:
+    """What happens to each block as soon as its weights are on the GPU: 8 bits, and on to where it waits."""
+
+    def __init__(self, fp8: bool, home: torch.device | None) -> None:
+        self._fp8, self._home = fp8, home
+        self._last: nn.Module | None = None
+
+    def __call__(self, number: int, block: nn.Module) -> None:
+        # One block late, for the last one keeps its 16 bits, as the first one does.
+        if self._fp8 and self._last is not None:
+            quantise_block(self._last)
+            self._send(self._last)
+        self._last = block if number > 0 else None
+        if self._last is None or not self._fp8:
+            self._send(block)
+
+    def _send(self, block: nn.Module) -> None:
+        if self._home is not None:
+            block.to(self._home)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A take of any size, length and start becomes what the model can paint.
+
+The take's own colour and mask are scaled to the working size, an artist's changes in them included: measured on the
+sample that is as near to the truth as drawing the mesh anew at that size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ex4d.camera import CameraPath
+from ex4d.conditioning import Conditioning, render_conditioning
+from ex4d.errors import InputError, ShapeError
+from ex4d.generation.inpaint import inpaint
+from ex4d.generation.wan.framing import RELEASE_SIZE, TUNED_PIXELS, Framing, framing, into_working, release_framing
+from ex4d.generation.wan.lead_in import lead_in
+from ex4d.generation.wan.memory_plan import Window
+from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.windows import MOST_FRAMES, OVERLAP, TUNED_FRAMES, Span, spans
+from ex4d.progress import ProgressCallback, track
+from ex4d.shot import Shot
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the model can do; tiny in tests."""
+
+    pixels: int = TUNED_PIXELS
+    release_size: tuple[int, int] = RELEASE_SIZE
+    shortest: int = TUNED_FRAMES  # frames of a window
+    longest: int = MOST_FRAMES
+    overlap: int = OVERLAP
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A take as the model will see it, lead-in included."""
+
+    color: NDArray[np.uint8]  # RGB at the working size. [lead + N, h, w, 3]
+    mask: NDArray[np.bool_]
+    lead: int  # frames before the take's first one
+    layout: Framing
+    parts: list[Span]
+    notices: tuple[str, ...]
+
+    @property
+    def window(self) -> Window:
+        """What the network paints at once."""
+        return Window(*self.layout.working, frames=self.parts[0].count)
+
+
+def prepared(
+    shot: Shot,
+    cameras: CameraPath,
+    conditioning: Conditioning,
+    mode: Mode,
+    limits: Limits,
+    progress: ProgressCallback | None = None,
+) -> Work:
+    """Bring a take to what the model can paint.
+
+    Raises:
+        InputError: the camera never sees the plate.
+        ShapeError: the conditioning is of another path.
+    """
+    _check(cameras, conditioning)
+    release = mode.precision == "reference"
+    width, height = cameras.width, cameras.height
+    layout = release_framing(width, height, limits.release_size) if release else framing(width, height, limits.pixels)
+    color, mask = conditioning.color, conditioning.mask
+    notices = _size_notices(layout, release)
+    lead = 0
+    if not mask[0].all() and release:
+        notices += ("The first frame has holes. Quality reference paints on from it as it is, as the release would.",)
+    elif not mask[0].all():
+        path = lead_in(shot, cameras)
+        if path is not None:
+            way = render_conditioning(
+                shot.frames, shot.depth, shot.intrinsics, shot.convention, path, "auto", progress, shot.sky
+            )
+            color, mask = np.concatenate([way.color, color]), np.concatenate([way.mask, mask])
+            lead = len(path)
+            notices += (f"The camera does not start at the plate's view: {lead} frames lead in to it and are cut off.",)
+        if not mask[0].all():
+            color, mask = color.copy(), mask.copy()
+            depth = conditioning.depth[:1] if path is None else way.depth[:1]
+            color[0], mask[0] = inpaint(color[:1], mask[:1], depth, _mean_colour(shot))[0], True
+            notices += ("The first frame has holes. They were filled without the model, which paints on from there.",)
+    parts = spans(len(color), limits.shortest, limits.longest, limits.overlap)
+    pairs = [
+        into_working(layout, *pair)
+        for pair in track(zip(color, mask, strict=True), "Preparing the picture", progress, len(color))
+    ]
+    return Work(
+        np.stack([color for color, _ in pairs]),
+        np.stack([mask for _, mask in pairs]),
+        lead,
+        layout,
+        parts,
+        (*notices, *_length_notices(len(color), parts, release)),
+    )
+
+
+def _check(cameras: CameraPath, conditioning: Conditioning) -> None:
+    expected = (len(cameras), cameras.height, cameras.width)
+    if conditioning.mask.shape != expected or conditioning.color.shape != (*expected, 3):
+        raise ShapeError(
+            f"The conditioning is {list(conditioning.mask.shape)}, its cameras ask for {list(expected)}. "
+            "Render the take again."
+        )
+    if not conditioning.mask.any():
+        raise InputError("The camera never sees the plate: there is nothing to paint on from. Turn it to the scene.")
+
+
+def _size_notices(layout: Framing, release: bool) -> tuple[str, ...]:
+    if layout.take == layout.working:
+        return ()
+    (width, height), (to_width, to_height) = layout.working, layout.take
+    how = ", whatever its shape, as the release does" if release else ""
+    return (f"The model painted {width} x {height} pixels{how}; the result was scaled to {to_width} x {to_height}.",)
+
+
+def _length_notices(count: int, parts: list[Span], release: bool) -> tuple[str, ...]:
+    notices: tuple[str, ...] = ()
+    if len(parts) > 1:
+        windows = f"{len(parts)} windows of {parts[0].count}"
+        notices += (f"{count} frames were painted in {windows}, each going on from the last.",)
+    if release and (len(parts) > 1 or parts[0].count != count or count != TUNED_FRAMES):
+        notices += (f"The release would have taken {TUNED_FRAMES} frames; all {count} were painted.",)
+    return notices
+
+
+def _mean_colour(shot: Shot) -> tuple[float, float, float]:
+    red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
+    return red, green, blue

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks that this process holds between takes: loading takes minutes, painting may take seconds.
+
+There is one set at a time. It stays until a take needs other weights or another plan, until somebody needs the GPU's
+memory, or until something goes wrong that may have left it half done.
+"""
+
+import contextlib
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import torch
+
+from ex4d.document import Json
+from ex4d.errors import Ex4dError, MachineError
+from ex4d.generation.options import GenerateOptions, lora
+from ex4d.generation.wan.attention import best_backend
+from ex4d.generation.wan.engine import Loaded
+from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
+from ex4d.generation.wan.memory_plan import (
+    GIB,
+    Machine,
+    MemoryPlan,
+    Window,
+    plan_memory,
+    read_machine,
+    what_would_fit,
+)
+from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.networks import Networks, free_memory, read_prompts
+from ex4d.generation.wan.prompts import are_known
+from ex4d.generation.wan.settings import PaintSettings
+from ex4d.progress import Progress, ProgressCallback
+
+DEPTH_ROOM = 16 * GIB  # a depth model with its frames: below that the networks make room for it
+GPU = torch.device("cuda", 0)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What networks are loaded for: takes that agree in it share them."""
+
+    files: WanFiles
+    precision: str
+    fp8: bool
+    encoders: str
+    crosses: str
+    resident_blocks: int
+    device: torch.device
+
+
+@dataclass
+class _Held:
+    key: _Key
+    networks: Networks
+    plan: MemoryPlan
+
+
+_LOCK = threading.RLock()
+_held: _Held | None = None
+
+
+@contextlib.contextmanager
+def lent_painter(
+    settings: PaintSettings,
+    window: Window,
+    options: GenerateOptions,
+    progress: ProgressCallback | None = None,
+    device: torch.device = GPU,
+    dtype: torch.dtype = torch.bfloat16,
+    read: Callable[[], Machine] = read_machine,
+) -> Iterator[Loaded]:
+    """Lend a painter for a take; see `engine.Load`.
+
+    Args:
+        settings, window, options: of the take.
+        progress: told while networks are loaded; it may cancel.
+        device, dtype: where and in what to compute.
+        read: tells what memory is free.
+
+    Raises:
+        MachineError: weights are missing, the take does not fit into memory, or it ran out; says what would fit.
+    """
+    mode = settings.mode
+    files = find_wan_files(mode, [lora(text) for text in options.loras])
+    with _LOCK:
+        prompts = (settings.prompt, settings.negative_prompt)
+        known = are_known(text_encoder_id(files), dtype, prompts)
+        machine = _as_if_empty(read())
+        plan = plan_memory(machine, window, mode, known)
+        try:
+            networks = _networks(files, mode, plan, prompts, device, dtype, progress)
+            yield Loaded(networks.pipeline, plan.notices, _described(files, machine, plan, device))
+            networks.rest()
+        except torch.OutOfMemoryError as error:
+            release()
+            raise MachineError(_out_of_memory(machine, window, mode, known)) from error
+        except Ex4dError:
+            if _held is not None:  # cancelled, or refused: the networks are as they were
+                _held.networks.rest()
+            raise
+        except BaseException:
+            release()
+            raise
+
+
+def release() -> None:
+    """Free the networks."""
+    global _held
+    with _LOCK:
+        held, _held = _held, None
+        if held is not None:
+            held.networks.close()
+            del held
+            free_memory()
+
+
+def make_room() -> None:
+    """Free the networks when what else needs the GPU would not fit beside them."""
+    with _LOCK:
+        if _held is not None and torch.cuda.is_available() and read_machine().free < DEPTH_ROOM:
+            release()
+
+
+def _networks(
+    files: WanFiles,
+    mode: Mode,
+    plan: MemoryPlan,
+    prompts: tuple[str, str],
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: ProgressCallback | None,
+) -> Networks:
+    """The ones that are held, when they are the right ones; else others in their place."""
+    global _held
+    key = _Key(files, mode.precision, mode.fp8, plan.encoders, plan.crosses, plan.resident_blocks, device)
+    if _held is not None and _held.key != key:
+        release()
+    if plan.text_encoder == "alone":
+        with contextlib.nullcontext() if _held is None else _held.networks.set_aside():
+            read_prompts(files, prompts, device, dtype, progress)
+    if _held is None:
+        if progress is not None:
+            progress(Progress("Loading Wan2.1", 0, 0))
+        networks = Networks(files, mode, plan, device, dtype, progress)
+        _held = _Held(key, networks, plan)
+    _held.plan = plan
+    _held.networks.keep_text_encoder = plan.text_encoder == "gpu"
+    _held.networks.rest()
+    return _held.networks
+
+
+def _as_if_empty(machine: Machine) -> Machine:
+    """What would be free without the networks that are held: they can go."""
+    if _held is None:
+        return machine
+    here = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+    free, ram_free = machine.free + here, machine.ram_free + _held.plan.ram
+    return replace(machine, free=min(free, machine.total), ram_free=ram_free)
+
+
+def _out_of_memory(machine: Machine, window: Window, mode: Mode, known: bool) -> str:
+    text = f"The GPU ran out of memory while painting {window}. Close other programs that use it, then try again."
+    ways = what_would_fit(machine, window, mode, known)
+    return f"{text} What takes less: {'; or '.join(ways)}." if ways else text
+
+
+def _described(files: WanFiles, machine: Machine, plan: MemoryPlan, device: torch.device) -> dict[str, Json]:
+    """What take.json keeps of the machine and the weights."""
+    packages: dict[str, Json] = {name: version(name) for name in ("torch", "diffsynth")}
+    return {
+        "weights": described(files),
+        "gpu": machine.name,
+        "memory": plan.label,
+        "attention": best_backend(device),
+        "versions": {**packages, "python": platform.python_version()},
+    }

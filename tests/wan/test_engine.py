@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole take with Wan2.1's real classes, tiny: from the shot folder to result.mp4, and what stays loaded after it."""
+
+import contextlib
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from published import publish
+from tiny_wan import Size, tiny_models
+
+from ex4d.camera import CameraPath, pinhole_intrinsics
+from ex4d.errors import Cancelled, InputError, MachineError
+from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation.wan import resident
+from ex4d.generation.wan.engine import Loaded, WanEngine, paint_settings
+from ex4d.generation.wan.memory_plan import GIB, Machine, Window
+from ex4d.generation.wan.pipeline import WanPipeline
+from ex4d.generation.wan.preparation import Limits
+from ex4d.shot import DepthInfo, PlateInfo, Shot, read_shot, write_shot
+from ex4d.take import generate_take, read_rendered_take, render_take
+from ex4d.takes import read_take
+from ex4d.video import read_video
+
+WIDTH, HEIGHT, COUNT = 48, 32, 12
+LIMITS = Limits(pixels=48 * 32, release_size=(32, 32), shortest=5, longest=13, overlap=3)
+CPU = torch.device("cpu")
+WINDOW = Window(48, 32, 5)
+BIG = Machine("NVIDIA H200", 141 * GIB, 140 * GIB, 300 * GIB, fp8=True)
+SMALL = Machine("NVIDIA GeForce RTX 4080", 16 * GIB, 15 * GIB, 60 * GIB, fp8=True)
+
+
+@pytest.fixture(autouse=True)
+def own_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("EX4D_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shot(tmp_path):
+    """A block before a wall, and a camera that starts beside the plate's."""
+    rng = np.random.default_rng(0)
+    frames = np.repeat(rng.integers(20, 120, (1, HEIGHT, WIDTH, 3), dtype=np.uint8), COUNT, axis=0)
+    depth = np.full((COUNT, HEIGHT, WIDTH), 8.0, np.float32)
+    for n in range(COUNT):
+        frames[n, 8:24, 6 + n : 18 + n], depth[n, 8:24, 6 + n : 18 + n] = (250, 200, 40), 4.0
+    info = DepthInfo("truth", "CC0", True, "metric", None, {})
+    lens = pinhole_intrinsics(45.0, WIDTH, HEIGHT)
+    shot = Shot(frames, Fraction(24), depth, lens, "exact", PlateInfo("plate", "0" * 64, 0, None), info)
+    write_shot(tmp_path / "shot", shot)
+    poses = np.tile(np.eye(4), (COUNT, 1, 1))
+    poses[:, 0, 3] = -np.linspace(0.4, 1, COUNT)
+    cameras = CameraPath(poses, np.tile(lens, (COUNT, 1, 1)), WIDTH, HEIGHT, np.arange(COUNT))
+    render_take(tmp_path / "shot", shot, "side", cameras, "cpu")
+    return tmp_path / "shot"
+
+
+@pytest.fixture
+def tiny_engine(monkeypatch):
+    """The engine around the real pipeline."""
+    pipeline = WanPipeline(tiny_models())
+
+    @contextlib.contextmanager
+    def lend(settings, window, options, progress):
+        yield Loaded(pipeline)
+
+    monkeypatch.setitem(ENGINES, "wan", lambda: WanEngine(lend, lambda mode, loras: None, LIMITS))
+
+
+def paint(folder, progress=None, **options):
+    shot = read_shot(folder)
+    asked = GenerateOptions("wan", steps=2, **options)
+    return generate_take(folder, shot, *read_rendered_take(folder, shot, "side"), asked, progress)
+
+
+def test_a_take_is_painted_by_the_real_pipeline(shot, tiny_engine):
+    reports = []
+    take = paint(shot, reports.append, seed=3)
+    assert read_take(shot, "side") == take
+    assert take.settings["lead_in"] == 8
+    assert take.settings["windows"] == [[0, 13], [7, 13]]
+    first = read_video(shot / "takes/side/result.mkv").frames
+    assert first.shape == (COUNT, HEIGHT, WIDTH, 3)
+    assert read_video(shot / "takes/side/result.mp4").frames.shape == first.shape
+    stages = dict.fromkeys(report.stage for report in reports)
+    assert {"Painting 1/2", "Painting 2/2"} <= set(stages)
+    previews = [report.preview for report in reports if report.preview is not None]
+    assert previews[0].shape == (HEIGHT // 8, WIDTH // 8, 3)
+    paint(shot, seed=3)
+    np.testing.assert_array_equal(read_video(shot / "takes/side/result.mkv").frames, first)
+    paint(shot, seed=4)
+    assert (read_video(shot / "takes/side/result.mkv").frames != first).any()
+
+
+def test_the_reference_quality_runs_too(shot, tiny_engine):
+    take = paint(shot, quality="reference")
+    assert take.settings["working_size"] == [32, 32]
+    assert take.settings["erosion_px"] is None
+    assert read_video(shot / "takes/side/result.mkv").frames.shape == (COUNT, HEIGHT, WIDTH, 3)
+
+
+def test_a_cancel_stops_within_a_step_and_leaves_the_take_as_it_was(shot, tiny_engine):
+    seen = []
+
+    def cancel(report):
+        if report.stage.startswith("Painting"):
+            seen.append(report.i)
+            if report.i == 1:
+                raise Cancelled("stopped")
+
+    before = (shot / "takes/side/take.json").read_bytes()
+    with pytest.raises(Cancelled):
+        paint(shot, cancel)
+    assert seen == [0, 1]
+    assert (shot / "takes/side/take.json").read_bytes() == before
+    assert not (shot / "takes/side/result.mkv").exists()
+    paint(shot)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Wan2.1 and EX-4D as published, tiny, where models are looked for."""
+    monkeypatch.setenv("EX4D_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    publish(tmp_path / "models", Size(layers=3))
+    yield tmp_path / "models"
+    resident.release()
+
+
+def lent(quality="lossless", machine=BIG, prompt="a flower", loras=()):
+    options = GenerateOptions(quality=quality, steps=1, prompt=prompt, negative_prompt="turns", loras=loras)
+    return resident.lent_painter(
+        paint_settings(options), WINDOW, options, device=CPU, dtype=torch.float32, read=lambda: machine
+    )
+
+
+def painted(loaded, quality="lossless", prompt="a flower"):
+    options = GenerateOptions(quality=quality, steps=1, prompt=prompt, negative_prompt="turns")
+    color = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
+    return loaded.painter.paint(color, np.ones((5, 32, 48), bool), paint_settings(options))
+
+
+def test_networks_stay_for_the_next_take_that_needs_the_same(weights):
+    with lent() as loaded:
+        first = painted(loaded)
+        networks = resident._held.networks
+    assert json.loads(json.dumps(loaded.settings))["gpu"] == "NVIDIA H200"
+    with lent(prompt="a flower turns") as loaded:
+        assert resident._held.networks is networks
+        assert (painted(loaded, prompt="a flower turns") != first).any()
+    with lent("reference") as loaded:
+        assert resident._held.networks is not networks
+        painted(loaded, "reference")
+    resident.release()
+    assert resident._held is None
+
+
+@pytest.mark.parametrize("quality", ["lossless", "fp8"])
+def test_a_small_gpu_streams_and_paints_the_same(weights, quality):
+    with lent(quality) as loaded:
+        expected = painted(loaded, quality)
+    resident.release()
+    with lent(quality, SMALL) as loaded:
+        assert resident._held.networks._blocks is not None
+        np.testing.assert_array_equal(painted(loaded, quality), expected)
+        assert resident._held.plan.text_encoder == "unused"
+    with lent(quality, SMALL, prompt="turns a flower") as loaded:
+        assert resident._held.plan.text_encoder == "alone"
+        assert (painted(loaded, quality, "turns a flower") != expected).any()
+
+
+def test_what_goes_wrong_leaves_nothing_half_done(weights):
+    with pytest.raises(Cancelled), lent():
+        raise Cancelled("stopped")
+    assert resident._held is not None, "a cancelled take keeps the networks"
+    with pytest.raises(MachineError, match=r"ran out of memory while painting 5 frames of 48 x 32\..*'fp8'"), lent():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert resident._held is None
+    with pytest.raises(ZeroDivisionError), lent():
+        raise ZeroDivisionError
+    assert resident._held is None
+    with lent() as loaded:
+        painted(loaded)
+
+
+def test_what_is_not_there_is_said_before_anything_is_loaded(weights):
+    with pytest.raises(MachineError, match="no LoRA 'film'"), lent(loras=("film",)):
+        pass
+    with pytest.raises(MachineError, match="draft"), lent("draft"):
+        pass
+    with pytest.raises(MachineError, match="of GPU memory"), lent(machine=Machine("old", 4 * GIB, 4 * GIB, 8 * GIB)):
+        pass
+    (weights / "loras").mkdir()
+    (weights / "loras" / "film.safetensors").write_bytes(b"no weights")
+    with pytest.raises((InputError, MachineError), match="film"), lent(loras=("film",)):
+        pass
+    assert resident._held is None
