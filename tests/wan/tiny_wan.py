@@ -143,7 +143,7 @@ def known_weights(network: torch.nn.Module, seed: int) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def random_lora(dit: WanModel, rank: int = 16, scale: float = 0.5, seed: int = 6) -> dict[str, torch.Tensor]:
+def random_lora(dit: WanModel, rank: int = 4, scale: float = 0.5, seed: int = 6) -> dict[str, torch.Tensor]:
     """A LoRA with the names and the targets of `ex4d.ckpt`."""
     random = np.random.default_rng(seed)
     targets = [f"{part}.{name}" for part in ("self_attn", "cross_attn") for name in "qkvo"] + ["ffn.0", "ffn.2"]
@@ -160,7 +160,7 @@ def random_lora(dit: WanModel, rank: int = 16, scale: float = 0.5, seed: int = 6
 def write_ex4d(folder: Path, models: WanModels) -> Path:
     """The LoRA and the camera encoder as they are published. Returns the file."""
     path = folder / "ex4d.ckpt"
-    torch.save({**random_lora(models.dit), **models.camera_encoder.state_dict()}, path)
+    torch.save({**random_lora(models.dit, rank=16), **models.camera_encoder.state_dict()}, path)
     return path
 
 
