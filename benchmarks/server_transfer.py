@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast files and small requests travel over loopback with encryption, and how long others wait meanwhile.
+
+python benchmarks/server_transfer.py --mb 256
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from server_bench import BenchServer, machine, percentile
+
+from shared_protocol import same_machine
+from shared_protocol.client import Client
+from shared_protocol.transfer import file_reference
+
+RUNS = 5
+REQUESTS = 2000
+
+
+class Stopwatch:
+    """Wall time, and the processor time of both sides: that is what counts on a machine that others use too."""
+
+    def __init__(self, server: BenchServer) -> None:
+        assert server.process is not None
+        self.sides = (psutil.Process(), psutil.Process(server.process.pid))
+        self.runs: list[tuple[float, float, float]] = []
+
+    def run(self, work: Callable[..., object], *arguments: object) -> object:
+        before = [time.perf_counter(), *self._processor()]
+        result = work(*arguments)
+        after = [time.perf_counter(), *self._processor()]
+        self.runs.append(tuple(b - a for a, b in zip(before, after, strict=True)))
+        return result
+
+    def rate(self, size: int) -> str:
+        wall = [size / 1e6 / run[0] for run in self.runs]
+        busier = [size / 1e6 / max(run[1:]) for run in self.runs]
+        return f"{statistics.median(wall):.0f} (best {max(wall):.0f}; {statistics.median(busier):.0f} per CPU second)"
+
+    def _processor(self) -> list[float]:
+        return [sum(side.cpu_times()[:2]) for side in self.sides]
+
+
+def measure_files(server: BenchServer, folder: Path, size: int) -> None:
+    """Whole transfers as an artist waits for them: hashing on both sides, fsync and rename included."""
+    clip, back = folder / "clip.bin", folder / "back.bin"
+    hashing = Stopwatch(server)
+    for way, least in (("chunks, CURVE", 2**60), ("same machine", 0)):
+        same_machine.LEAST_BYTES = least
+        up, down = Stopwatch(server), Stopwatch(server)
+        for _ in range(RUNS):
+            clip.write_bytes(os.urandom(size))
+            with server.client() as client:
+                hashing.run(file_reference, clip)
+                artifact = up.run(client.upload, clip)
+                down.run(client.download, artifact, back)
+        print(f"{way}: up {up.rate(size)}, down {down.rate(size)} MB/s")
+    print(f"hashing alone {hashing.rate(size)} MB/s")
+
+
+def measure_requests(server: BenchServer, folder: Path, size: int) -> None:
+    """Small requests while nothing else happens, and while a file is sent."""
+    same_machine.LEAST_BYTES = 2**60
+    ended = threading.Event()
+
+    def send_files() -> None:
+        with server.client() as client:
+            while not ended.is_set():
+                (folder / "other.bin").write_bytes(os.urandom(size))
+                client.upload(folder / "other.bin")
+
+    with server.client() as client:
+        client.hello()
+        print(f"small requests: {_requests(client)}")
+        sender = threading.Thread(target=send_files)
+        sender.start()
+        print(f"the same beside uploads: {_requests(client)}")
+        ended.set()
+        sender.join()
+
+
+def _requests(client: Client) -> str:
+    times = []
+    for _ in range(REQUESTS):
+        started = time.perf_counter()
+        client.status()
+        times.append((time.perf_counter() - started) * 1e3)
+    return f"median {percentile(times, 0.5):.2f} ms, p99 {percentile(times, 0.99):.2f} ms, longest {max(times):.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mb", type=int, default=64)
+    size = parser.parse_args().mb * 1_000_000
+    print(machine())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = BenchServer(folder / "home")
+        server.start()
+        measure_files(server, folder, size)
+        measure_requests(server, folder, size)
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
