@@ -38,7 +38,12 @@ class TerminalProgress:
             self.stage = report.stage
             large = report.n >= 1_000_000  # bytes
             self.bar = tqdm(
-                desc=report.stage, total=report.n or None, unit_scale=large, file=sys.stderr, mininterval=0.2
+                desc=report.stage,
+                total=report.n or None,
+                initial=report.i,
+                unit_scale=large,
+                file=sys.stderr,
+                mininterval=0.2,
             )
         self.bar.update(report.i - self.bar.n)
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ex4d.errors import LicenceError, MachineError, StorageError
-from ex4d.models.places import UNFINISHED, look_in, model_folder
+from ex4d.models.places import UNFINISHED, look, model_folder
 from ex4d.models.record import FileRecord, Record, read_record, write_record
 from ex4d.models.registry import Model
 from ex4d.progress import Progress, ProgressCallback
@@ -50,7 +50,7 @@ def accepted(models: Iterable[Model], accept_licence: bool) -> None:
 def download(
     model: Model, accept_licence: bool = False, folder: Path | None = None, progress: ProgressCallback | None = None
 ) -> Path:
-    """Fetch what is missing of a model.
+    """Fetch what is missing of a model; nothing when it is on this machine already.
 
     Args:
         model: which.
@@ -67,9 +67,10 @@ def download(
         StorageError: it does not fit on the disk.
     """
     accepted([model], accept_licence)
+    found = look(model, folder)
+    if found.state == "complete":
+        return found.folder
     folder = folder or model_folder(model.repository)
-    if read_record(folder, model.repository) is not None and look_in(model, folder).state == "complete":
-        return folder
     if find_spec("huggingface_hub") is None:
         raise MachineError("Fetching weights needs the package huggingface_hub. Install it: pip install 'ex4d[models]'")
     with _our_errors(model, folder), _locked(folder, model):

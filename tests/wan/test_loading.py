@@ -143,7 +143,7 @@ def test_files_are_found_in_the_models_folder_and_what_lacks_is_said(files, mode
 
 
 def test_a_take_can_say_which_weights_it_was_made_with(files):
-    assert described(files) == {"wan": "Wan-AI/Wan2.1-I2V-14B-480P", "ex4d": "ex4d.ckpt", "loras": []}
+    assert described(files) == {"wan": "Wan-AI/Wan2.1-I2V-14B-480P", "ex4d": "yihouxiang/EX-4D", "loras": []}
     by_hand = text_encoder_id(files)
     size = files.text_encoder.stat().st_size
     write_record(files.vae.parent, Record(MODELS["wan"].repository, "abc", {T5: FileRecord(size, "f" * 64)}))

@@ -9,7 +9,7 @@ from ex4d.document import Json
 from ex4d.errors import MachineError
 from ex4d.generation.options import Lora
 from ex4d.generation.wan.modes import Mode
-from ex4d.models import MODELS, find_weights, models_root
+from ex4d.models import MODELS, Model, find_weights, models_root
 from ex4d.models.record import read_record
 from ex4d.models.registry import CLIP, DRAFT_LORA, EX4D_ADAPTER, T5, TOKENIZER, VAE, WAN_SHARDS
 
@@ -77,12 +77,16 @@ def text_encoder_id(files: WanFiles) -> str:
 
 def described(files: WanFiles) -> dict[str, Json]:
     """Which weights these are, for a take's record."""
-    record = read_record(files.config.parent, MODELS["wan"].repository)
     return {
-        "wan": MODELS["wan"].repository if record is None else f"{record.repository} at {record.revision}",
-        "ex4d": files.adapter.name,
+        "wan": _version(MODELS["wan"], files.config.parent),
+        "ex4d": _version(MODELS["ex4d"], files.adapter.parent),
         "loras": [f"{path.name}:{strength:g}" for path, strength in files.loras],
     }
+
+
+def _version(model: Model, folder: Path) -> str:
+    record = read_record(folder, model.repository)
+    return model.repository if record is None else f"{model.repository} at {record.revision}"
 
 
 def _lora_file(name: str) -> Path:
