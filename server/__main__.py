@@ -21,6 +21,7 @@ from .devices import find_gpus, worker_devices
 from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
 from .front import MAX_SOCKETS, Front
+from .housekeeping import CACHE_GB, Housekeeper
 from .jobs import JobQueue
 from .log import start_log
 from .runtime import (
@@ -46,6 +47,7 @@ class Options:
     boot_id: str
     job_runner: str = DEFAULT_RUNNER
     workers: int | None = None  # None: one for each GPU
+    cache_gb: float = CACHE_GB
     patience: Patience = field(default_factory=Patience)
 
 
@@ -69,7 +71,7 @@ async def serve(home: Home, options: Options) -> None:
         store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot()
     )
     front.queue.recover()
-    artifacts.sweep()
+    housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(front.stopping.set))
@@ -78,6 +80,7 @@ async def serve(home: Home, options: Options) -> None:
         asyncio.create_task(answer_zap(zap, {keys.client_key})),
         asyncio.create_task(front.serve()),
         asyncio.create_task(front.queue.work()),
+        asyncio.create_task(housekeeper.work()),
         asyncio.create_task(front.stopping.wait()),
     ]
     write_connection(home, endpoint, keys, options.boot_id)
@@ -104,6 +107,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m server", description="The EX-4D job server, in the foreground.")
     parser.add_argument("--job-runner", default=DEFAULT_RUNNER, help="module:function that does a job (for tests)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
+    parser.add_argument(
+        "--cache-gb", type=float, default=CACHE_GB, metavar="GB", help="for plates and results (default %(default)g)"
+    )
     for name, text in (
         ("cancel", "a cancelled job goes on"),
         ("silence", "it gives no sign of life"),
@@ -115,7 +121,7 @@ def main() -> int:
     parser.add_argument("--boot-id", default=secrets.token_hex(16), help="by which its starter recognises it")
     arguments = parser.parse_args()
     patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
-    options = Options(arguments.boot_id, arguments.job_runner, arguments.workers, patience)
+    options = Options(arguments.boot_id, arguments.job_runner, arguments.workers, arguments.cache_gb, patience)
     home = Home(Path(home_folder()))
     try:
         check_curve()

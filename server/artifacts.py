@@ -134,7 +134,8 @@ class Artifacts:
 
     def get(self, artifact: ArtifactRef, offset: int, length: int) -> bytes:
         """One chunk of a complete file."""
-        with self.path(artifact).open("rb") as file:
+        path = self.path(artifact) if offset else self.use(artifact)
+        with path.open("rb") as file:
             file.seek(offset)
             return file.read(length)
 
@@ -191,6 +192,13 @@ class Artifacts:
                     status = entry.stat()
                     files.append((status.st_mtime, status.st_size, entry.name))
         return sorted(files)
+
+    def unused_since(self, sha256: str, at_s: float) -> bool:
+        """Whether a complete file was last used at this Unix time or before."""
+        try:
+            return (self.folder / sha256).stat().st_mtime <= at_s
+        except FileNotFoundError:
+            return False
 
     def drop(self, sha256: str) -> None:
         """Remove a complete file."""

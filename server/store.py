@@ -110,6 +110,11 @@ class Store:
         )
         return [(int(size), float(seconds)) for size, seconds in rows]
 
+    def needed(self) -> set[str]:
+        """The sha256 of every file that a waiting or running job reads."""
+        jobs = self._select("state IN ('queued', 'running')")
+        return {item.artifact.sha256 for job in jobs for item in job.inputs}
+
     def known_result(self, key: str) -> tuple[OutputRef, ...] | None:
         """The outputs of an earlier job that asked for the same."""
         row = self._database.execute("SELECT outputs FROM results WHERE key = ?", (key,)).fetchone()
