@@ -234,7 +234,7 @@ def models_list(options: argparse.Namespace) -> int:
         shown = ("name", "repository", "what", "purpose", "licence", "commercial_use", "size_gb", "files", "needs")
         entries = [
             {key: getattr(one.model, key) for key in (*shown, "command")}
-            | {"state": one.state, "folder": str(one.folder), "faults": one.faults}
+            | {"state": one.state, "folder": str(one.folder), "faults": one.faults, "bytes_here": one.size_bytes}
             for one in found
         ]
         print(json.dumps(entries, indent=2))

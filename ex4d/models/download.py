@@ -176,11 +176,13 @@ class _Meter:
 
     def __init__(self, stage: str, done: int, total: int, progress: ProgressCallback | None) -> None:
         self.stage, self.done, self.total, self.progress = stage, done, total, progress
-        self.start, self.first, self.last = time.monotonic(), done, 0.0
+        self.start, self.last = time.monotonic(), 0.0
+        self.first: int | None = None  # where this attempt began: what was there before says nothing of the speed
 
     def at(self, position: int) -> None:
         """So many bytes of the present file are there."""
         now = time.monotonic()
+        self.first = self.done + position if self.first is None else self.first
         if self.progress is None or (now - self.last < REPORT_EVERY_S and self.done + position < self.total):
             return
         self.last = now
