@@ -20,7 +20,8 @@ from ex4d.generation.wan.checkpoint import attach, fuse, read_ex4d
 from ex4d.generation.wan.conditions import Conditions, eroded
 from ex4d.generation.wan.denoise import guided
 from ex4d.generation.wan.modes import MODES
-from ex4d.generation.wan.pipeline import WanPipeline, decode, velocity_of
+from ex4d.generation.wan.pipeline import WanPipeline, vae_of, velocity_of
+from ex4d.generation.wan.reference_vae import ReferenceVae
 from ex4d.generation.wan.settings import PaintSettings
 
 PROMPTS = (
@@ -122,7 +123,7 @@ def test_frames_decoded_piece_by_piece_are_those_decoded_at_once(models):
     with torch.no_grad():
         whole = models.vae.decode(latents, "cpu")[0]
     expected = ((whole + 1) * 127.5).clip(0, 255).byte().permute(1, 2, 3, 0).numpy()
-    pieces = decode(models, latents)
+    pieces = ReferenceVae(models).decode(latents)
     assert pieces.shape == (9, 32, 32, 3)
     assert levels_apart(pieces, expected) <= 1
 
@@ -131,12 +132,13 @@ def test_previews_come_after_every_step_and_the_last_one_is_the_result(models):
     shown = {}
     frames = WanPipeline(models).paint(*moving_plate(), LOSSLESS, on_preview=shown.__setitem__)
     assert list(shown) == [0, 1, 2, 3]
-    assert levels_apart(decode(models, shown[3]), frames) <= 1
+    assert levels_apart(vae_of(models, LOSSLESS.mode).decode(shown[3]), frames) <= 1
 
 
-def test_every_stage_can_be_cancelled_and_leaves_nothing_behind(models):
+@pytest.mark.parametrize("settings", [REFERENCE, LOSSLESS], ids=["reference", "lossless"])
+def test_every_stage_can_be_cancelled_and_leaves_nothing_behind(models, settings):
     stages = []
-    WanPipeline(models).paint(*moving_plate(), LOSSLESS, lambda report: stages.append(report.stage))
+    WanPipeline(models).paint(*moving_plate(), settings, lambda report: stages.append(report.stage))
     modules = [*models.dit.modules(), *models.vae.modules()]
     for stage in dict.fromkeys(stages):
 
@@ -145,7 +147,7 @@ def test_every_stage_can_be_cancelled_and_leaves_nothing_behind(models):
                 raise Cancelled("stop")
 
         with pytest.raises(Cancelled):
-            WanPipeline(models).paint(*moving_plate(), LOSSLESS, cancel)
+            WanPipeline(models).paint(*moving_plate(), settings, cancel)
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
         kept = [*models.vae.model._feat_map, *models.vae.model._enc_feat_map]
         assert not any(isinstance(part, torch.Tensor) for part in kept)

@@ -8,9 +8,7 @@ import torch
 from tiny_wan import SMALL, tiny_text_encoder, tokenize
 
 from ex4d.generation.wan.models import WanModels
-from ex4d.generation.wan.prompts import prompt_embeddings
-
-CPU = torch.device("cpu")
+from ex4d.generation.wan.prompts import are_known, prompt_embeddings
 
 
 class Loader:
@@ -24,15 +22,6 @@ class Loader:
         return tiny_text_encoder()
 
 
-class Vae:
-    """Only its dtype is asked."""
-
-    model = torch.nn.ModuleDict({"conv1": torch.nn.Conv3d(1, 1, 1)})
-
-
-Vae.model.conv1 = Vae.model["conv1"]
-
-
 @pytest.fixture
 def loader():
     return Loader()
@@ -41,7 +30,7 @@ def loader():
 @pytest.fixture
 def models(loader, tmp_path, monkeypatch):
     monkeypatch.setenv("EX4D_CACHE", str(tmp_path))
-    return WanModels(None, Vae, None, None, loader, "weights 1", CPU)
+    return WanModels(None, None, None, None, loader, "weights 1", torch.device("cpu"), torch.float32)
 
 
 def test_an_embedding_is_cut_to_the_prompt_s_words_and_padded_with_zeros(models):
@@ -54,7 +43,10 @@ def test_an_embedding_is_cut_to_the_prompt_s_words_and_padded_with_zeros(models)
 
 
 def test_known_prompts_do_not_load_the_text_encoder(models, loader):
-    first = prompt_embeddings(models, ["a red train", "blurred"])
+    prompts = ["a red train", "blurred"]
+    assert not are_known(models.text_encoder_id, models.dtype, prompts)
+    first = prompt_embeddings(models, prompts)
+    assert are_known(models.text_encoder_id, models.dtype, prompts)
     assert loader.loads == 1
     again = prompt_embeddings(models, ["blurred", "a red train"])
     assert loader.loads == 1

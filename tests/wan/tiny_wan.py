@@ -51,6 +51,7 @@ def tiny_models(size: Size = SMALL, dtype: torch.dtype = torch.float32, device: 
         load_text_encoder=lambda: tiny_text_encoder(size, dtype),
         text_encoder_id=f"tiny {size.text_dim} {dtype}",
         device=device,
+        dtype=dtype,
     )
 
 

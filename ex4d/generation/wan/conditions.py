@@ -8,6 +8,7 @@ truncated to bytes, a still clip that goes on in grey.
 
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from ex4d.errors import InputError, ShapeError
 from ex4d.generation.wan.camera_encoder import ray_latent
 from ex4d.generation.wan.denoise import Branch
-from ex4d.generation.wan.models import WanModels, computing, frame_caches_dropped
+from ex4d.generation.wan.models import WanModels, computing
 from ex4d.progress import ProgressCallback, track
 
 MAX_FRAMES = 81  # Wan2.1 was trained on up to 81, EX-4D was tuned on 49
@@ -39,13 +40,22 @@ class Conditions:
     context: dict[Branch, Tensor]  # the prompts, zeros after their last word. [1, 512, 4096]
 
 
+class VideoVae(Protocol):
+    """A way to run Wan2.1's video autoencoder, whose weights are where they compute."""
+
+    def encode(self, clips: Tensor) -> Tensor:
+        """-1..1 [batch, 3, 4 n + 1, h, w] to normalised latents [batch, 16, n + 1, h / 8, w / 8]"""
+
+    def decode(self, latents: Tensor, progress: ProgressCallback | None = None) -> NDArray[np.uint8]:
+        """Normalised latents, float32 [1, 16, n + 1, h, w], to RGB [4 n + 1, 8 h, 8 w, 3]"""
+
+
 def conditions_of(
     models: WanModels,
     color: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     context: dict[Branch, Tensor],
-    *,
-    together: bool,
+    vae: VideoVae,
     progress: ProgressCallback | None = None,
 ) -> Conditions:
     """Encode what the new camera sees.
@@ -55,26 +65,25 @@ def conditions_of(
         color: the plate as the new camera sees it; what the mask leaves out is not looked at. [F, H, W, 3]
         mask: where it does, eroded. [F, H, W]
         context: the prompts' embeddings. [1, 512, 4096] each
-        together: encode the VAE's three clips as one batch: faster, 6e-7 away from one after the other.
-        progress: told after each clip; it may cancel.
+        vae: how their VAE is run.
+        progress: told when the encoders are done; it may cancel.
     """
     seen = torch.from_numpy(mask).to(models.device)
     video = masked_video(torch.from_numpy(color).to(models.device), seen)
-    twice_scaled = torch.where(seen, 1.0, -3.0).expand(3, -1, -1, -1)
+    twice_scaled = torch.where(seen, 1.0, -3.0).expand_as(video)
     first = first_frame(video)
-    still = torch.cat([first[:, None], torch.zeros_like(video[:, 1:], dtype=torch.float32)], dim=1)
-    clips = [clip.to(models.dtype)[None] for clip in (video, twice_scaled, still)]
+    still = torch.zeros_like(video, dtype=torch.float32)
+    still[:, 0] = first
+    clips = torch.stack([clip.to(models.dtype) for clip in (video, twice_scaled, still)])
     del video, twice_scaled, still
-    batches = [torch.cat(clips)] if together else clips
-    with torch.no_grad(), models.autocast():
-        with computing(models.vae, models.device), frame_caches_dropped(models.vae):
-            parts = track(batches, "Looking at the plate", progress)
-            latents = torch.cat([models.vae.single_encode(clip, models.device) for clip in parts])
-        video_latents, mask_latents, still_latents = latents.split(1)
-        with computing(models.image_encoder, models.device):
-            clip = models.image_encoder.encode_image([first[None]])
-        with computing(models.camera_encoder, models.device):
-            ray = ray_latent(models.camera_encoder, video_latents, mask_latents)
+    with torch.no_grad():
+        for _ in track([clips], "Looking at the plate", progress):
+            with computing(models.vae, models.device):
+                video_latents, mask_latents, still_latents = vae.encode(clips).split(1)
+            with models.autocast(), computing(models.image_encoder, models.device):
+                clip = models.image_encoder.encode_image([first[None]])
+            with models.autocast(), computing(models.camera_encoder, models.device):
+                ray = ray_latent(models.camera_encoder, video_latents, mask_latents)
     known = torch.zeros_like(still_latents[:, :4])
     known[:, :, 0] = 1
     y = torch.cat([known, still_latents], dim=1)

@@ -88,6 +88,7 @@ def load_models(
         load_text_encoder=lambda: load_text_encoder(files, dtype),
         text_encoder_id=text_encoder_id(files),
         device=device,
+        dtype=dtype,
     )
 
 

@@ -22,8 +22,8 @@ class TextEncoder(NamedTuple):
 class WanModels:
     """Wan2.1-I2V-14B-480P with EX-4D's adapter.
 
-    The networks hold weights of one dtype: bfloat16, or float32 for exact comparisons on a CPU. All but the DiT may
-    lie elsewhere than they compute (`computing` moves them); the DiT lies where it computes, or moves itself there.
+    All weights have one dtype: bfloat16, or float32 for exact comparisons on a CPU. All networks but the DiT may lie
+    elsewhere than they compute (`computing` moves them); the DiT lies where it computes, or moves itself there.
     """
 
     dit: Any  # diffsynth WanModel, LoRA included
@@ -33,12 +33,7 @@ class WanModels:
     load_text_encoder: Callable[[], TextEncoder]  # called only for a prompt whose embedding is not on disk
     text_encoder_id: str  # names its weights: embeddings on disk belong to them
     device: torch.device  # where all of them compute
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What matrix products are computed in."""
-        dtype: torch.dtype = self.vae.model.conv1.weight.dtype
-        return dtype
+    dtype: torch.dtype  # of their weights, and of what matrix products are computed in
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The release's outer autocast; nothing when the weights are float32."""
@@ -63,12 +58,3 @@ def computing(network: Any, device: torch.device) -> Iterator[None]:
     finally:
         for weight, data in zip(weights, kept, strict=True):
             weight.data = data
-
-
-@contextmanager
-def frame_caches_dropped(vae: Any) -> Iterator[None]:
-    """Free what the VAE's causal layers keep of the frames before: without this, until its next clip."""
-    try:
-        yield
-    finally:
-        vae.model.clear_cache()

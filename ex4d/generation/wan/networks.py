@@ -14,7 +14,7 @@ from ex4d.generation.wan.denoise import Guided, Velocity, guided
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.files import WanFiles, text_encoder_id
 from ex4d.generation.wan.fp8 import quantise_block, require_fp8
-from ex4d.generation.wan.loading import load_models, load_text_encoder, load_vae
+from ex4d.generation.wan.loading import load_models, load_text_encoder
 from ex4d.generation.wan.memory_plan import MemoryPlan
 from ex4d.generation.wan.models import TextEncoder, WanModels
 from ex4d.generation.wan.modes import Mode
@@ -129,12 +129,13 @@ def read_prompts(
     """Have the text encoder alone on the GPU read prompts, and keep on disk what it says of them."""
     models = WanModels(
         dit=None,
-        vae=load_vae(files, CPU, dtype),  # tells the dtype
+        vae=None,
         image_encoder=None,
         camera_encoder=None,
         load_text_encoder=lambda: load_text_encoder(files, dtype),
         text_encoder_id=text_encoder_id(files),
         device=device,
+        dtype=dtype,
     )
     prompt_embeddings(models, prompts, progress)
     free_memory()

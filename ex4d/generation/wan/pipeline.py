@@ -8,16 +8,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ex4d.generation.wan.conditions import Conditions, check_pictures, check_seen, conditions_of, eroded
-from ex4d.generation.wan.denoise import Guided, OnLatents, Velocity, denoise, guided, initial_noise
-from ex4d.generation.wan.models import WanModels, computing, frame_caches_dropped
+from ex4d.generation.wan.conditions import (
+    Conditions,
+    VideoVae,
+    check_pictures,
+    check_seen,
+    conditions_of,
+    eroded,
+)
+from ex4d.generation.wan.denoise import Branch, Guided, OnLatents, Velocity, denoise, guided, initial_noise
+from ex4d.generation.wan.models import WanModels, computing
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.schedule import flow_schedule
 from ex4d.generation.wan.settings import PaintSettings
-from ex4d.progress import ProgressCallback, track
+from ex4d.progress import ProgressCallback
 
 LATENT_CHANNELS = 16
+
+
+def vae_of(models: WanModels, mode: Mode) -> VideoVae:
+    """The VAE with the arithmetic that a mode asks for."""
+    if mode.precision == "reference":
+        from ex4d.generation.wan.reference_vae import ReferenceVae
+
+        return ReferenceVae(models)
+    from ex4d.generation.wan.fast_vae import FastVae
+
+    return FastVae(models.vae)
 
 
 def velocity_of(models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
@@ -82,40 +100,11 @@ class WanPipeline:
         check_seen(seen)
         with torch.no_grad():
             positive, negative = prompt_embeddings(models, (settings.prompt, settings.negative_prompt), progress)
-            told = conditions_of(
-                models,
-                color,
-                seen,
-                {"positive": positive, "negative": negative},
-                together=mode.precision == "fast",
-                progress=progress,
-            )
+            context: dict[Branch, Tensor] = {"positive": positive, "negative": negative}
+            vae = vae_of(models, mode)
+            told = conditions_of(models, color, seen, context, vae, progress)
             answer = self.guide(self.bind(models, told, mode), mode, settings.steps)
             noise = initial_noise((1, LATENT_CHANNELS, *told.y.shape[2:]), settings.seed, models.device)
             latents = denoise(answer, noise, flow_schedule(settings.steps), progress, on_preview)
-            return decode(models, latents, progress)
-
-
-def decode(models: WanModels, latents: Tensor, progress: ProgressCallback | None = None) -> NDArray[np.uint8]:
-    """Turn latents into pictures, four frames at a time, so that no clip of floats is ever held.
-
-    Args:
-        models: its VAE is used.
-        latents: float32 [1, 16, f, h, w]
-        progress: told after every latent frame; it may cancel.
-
-    Returns:
-        Truncated to bytes as in the release. uint8 [4 f - 3, 8 h, 8 w, 3]
-    """
-    vae = models.vae.model
-    mean, inverse_deviation = (scale.to(latents).view(1, -1, 1, 1, 1) for scale in models.vae.scale)
-    pictures = []
-    with torch.no_grad(), models.autocast(), computing(models.vae, models.device), frame_caches_dropped(models.vae):
-        vae.clear_cache()
-        features = vae.conv2(latents / inverse_deviation + mean)
-        cache = vae._feat_map
-        for i in track(range(features.shape[2]), "Developing the frames", progress):
-            decoded, cache, _ = vae.decoder(features[:, :, i : i + 1], feat_cache=cache, feat_idx=[0])
-            levels = ((decoded[0].clamp(-1, 1).float() + 1) * 127.5).clamp(0, 255).byte()
-            pictures.append(levels.permute(1, 2, 3, 0).cpu().numpy())
-    return np.concatenate(pictures)
+            with computing(models.vae, models.device):
+                return vae.decode(latents, progress)
