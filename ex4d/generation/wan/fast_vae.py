@@ -19,7 +19,7 @@ from torch.nn.functional import conv2d, conv3d, interpolate, linear, normalize, 
 
 from ex4d.progress import ProgressCallback, track
 
-LATENTS_AT_ONCE = 4  # of a piece: enough to fill a large GPU, 4 GB of pictures between layers at 512 x 512
+LATENTS_AT_ONCE = 2  # of a piece: fills a large GPU; more of them take more memory and save 2 % of the time
 TILE = 4096  # numbers that a program of four warps works on at a time
 
 
@@ -38,7 +38,6 @@ class FastVae:
         self._model = vae.model
         self._mean, self._inverse_deviation = vae.scale
 
-    @torch.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
     def encode(self, clips: Tensor) -> Tensor:
         """
         Args:
@@ -47,8 +46,12 @@ class FastVae:
         Returns:
             Normalised latents, in the weights' dtype. [batch, 16, n + 1, h / 8, w / 8]
         """
+        with torch.no_grad():
+            return torch.cat([self._encoded(clip) for clip in clips.split(1)])  # together they are no faster
+
+    def _encoded(self, clip: Tensor) -> Tensor:
         model, weight = self._model, self._model.conv1.weight
-        frames = clips.to(weight.dtype).permute(0, 2, 3, 4, 1).contiguous()
+        frames = clip.to(weight.dtype).permute(0, 2, 3, 4, 1).contiguous()
         past = _Past()
         pieces = []
         for start, stop in _pieces(1 + (frames.shape[1] - 1) // 4):

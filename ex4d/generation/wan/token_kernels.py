@@ -15,7 +15,7 @@ def store_row(value, out, out_scale, row, columns, c, inside, largest: tl.conste
     if out_scale is not None:
         scale = tl.maximum(tl.max(tl.abs(value)) / largest, smallest)
         tl.store(out_scale + row, scale)
-        value = tl.minimum(tl.maximum(value / scale, -largest), largest)
+        value = tl.minimum(tl.maximum(value * (1 / scale), -largest), largest)
     tl.store(out + row * columns + c, value.to(out.dtype.element_ty), mask=inside)
 
 
