@@ -18,7 +18,8 @@ from ex4d.camera import CameraPath, Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
 from ex4d.display import display_arrays
 from ex4d.errors import InputError
-from ex4d.generation import ENGINES, GenerateOptions, make_room
+from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation.room import DEPTH_MODEL, make_room
 from ex4d.generation.wan.modes import MODES
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
@@ -80,7 +81,7 @@ def _reconstruct(
         )
     plate_path = _text(params, "plate_path", inputs["plate"].name)  # where the sender keeps the plate
     _refuse_rest(params)
-    make_room()
+    make_room(DEPTH_MODEL)
     shot = reconstruct(inputs["plate"], options, progress)
     shot = dataclasses.replace(shot, plate=dataclasses.replace(shot.plate, path=plate_path))
     folder = workdir / "shot"

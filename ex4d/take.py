@@ -25,6 +25,7 @@ from ex4d.depth.sizes import release_size
 from ex4d.errors import InputError, VideoError
 from ex4d.finish import playback, write_result
 from ex4d.generation import GenerateOptions, engine
+from ex4d.generation.room import MESH_PIXEL, make_room
 from ex4d.lens import asked_focal_px, guessed_focal_px, noted_focal_px
 from ex4d.licence import allowed_by_all, licence_notices
 from ex4d.progress import ProgressCallback
@@ -215,6 +216,7 @@ def condition(
 ) -> Conditioning:
     """What the path shows of the shot: colour, mask and depth of every output frame."""
     cameras = seen_from_the_plate(cameras, shot.source_camera_to_world)
+    make_room(MESH_PIXEL * shot.depth.size)
     return render_conditioning(
         shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, backend, progress, shot.sky
     )

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What paints the unseen parts of a take. A new engine is one file here and one line in `ENGINES`."""
 
-import sys
 from collections.abc import Callable
 
 from ex4d.errors import InputError
@@ -12,7 +11,7 @@ from ex4d.generation.wan.availability import can_paint
 from ex4d.generation.wan.engine import WanEngine
 from ex4d.generation.wan.modes import MODES
 
-__all__ = ["ENGINES", "Engine", "GenerateOptions", "Painted", "engine", "make_room"]
+__all__ = ["ENGINES", "Engine", "GenerateOptions", "Painted", "engine"]
 
 ENGINES: dict[str, Callable[[], Engine]] = {"preview": PreviewFill, "wan": WanEngine}
 
@@ -28,10 +27,3 @@ def engine(name: str = "auto") -> Engine:
     if name not in ENGINES:
         raise InputError(f"There is no engine '{name}'. Choose auto or one of {', '.join(ENGINES)}.")
     return ENGINES[name]()
-
-
-def make_room() -> None:
-    """Free GPU memory that an engine keeps between takes, when a depth model would not fit beside it."""
-    resident = sys.modules.get("ex4d.generation.wan.resident")  # never imported: nothing is kept
-    if resident is not None:
-        resident.make_room()

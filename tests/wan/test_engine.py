@@ -14,6 +14,7 @@ from tiny_wan import Size, tiny_models
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.errors import Cancelled, InputError, MachineError
 from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation.room import make_room
 from ex4d.generation.wan import resident
 from ex4d.generation.wan.engine import Loaded, WanEngine, paint_settings
 from ex4d.generation.wan.memory_plan import GIB, Machine, Window
@@ -182,6 +183,18 @@ def test_what_goes_wrong_leaves_nothing_half_done(weights):
     assert resident._held is None
     with lent() as loaded:
         painted(loaded)
+
+
+def test_networks_make_room_for_what_needs_it(weights, monkeypatch):
+    with lent():
+        pass
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(resident, "read_machine", lambda: SMALL)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    make_room(8 * GIB)
+    assert resident._held is not None
+    make_room(16 * GIB)
+    assert resident._held is None
 
 
 def test_what_is_not_there_is_said_before_anything_is_loaded(weights):

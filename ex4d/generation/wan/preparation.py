@@ -14,6 +14,7 @@ from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning, render_conditioning
 from ex4d.errors import InputError, ShapeError
 from ex4d.generation.inpaint import inpaint
+from ex4d.generation.room import MESH_PIXEL, make_room
 from ex4d.generation.wan.framing import RELEASE_SIZE, TUNED_PIXELS, Framing, framing, into_working, release_framing
 from ex4d.generation.wan.lead_in import lead_in
 from ex4d.generation.wan.memory_plan import Window
@@ -77,6 +78,7 @@ def prepared(
     elif not mask[0].all():
         path = lead_in(shot, cameras)
         if path is not None:
+            make_room(MESH_PIXEL * shot.depth.size)
             way = render_conditioning(
                 shot.frames, shot.depth, shot.intrinsics, shot.convention, path, "auto", progress, shot.sky
             )

@@ -21,7 +21,6 @@ from ex4d.generation.wan.attention import best_backend
 from ex4d.generation.wan.engine import Loaded
 from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
 from ex4d.generation.wan.memory_plan import (
-    GIB,
     Machine,
     MemoryPlan,
     Window,
@@ -35,7 +34,6 @@ from ex4d.generation.wan.prompts import are_known
 from ex4d.generation.wan.settings import PaintSettings
 from ex4d.progress import Progress, ProgressCallback
 
-DEPTH_ROOM = 16 * GIB  # a depth model with its frames: below that the networks make room for it
 GPU = torch.device("cuda", 0)
 
 
@@ -118,10 +116,10 @@ def release() -> None:
             free_memory()
 
 
-def make_room() -> None:
-    """Free the networks when what else needs the GPU would not fit beside them."""
+def make_room(needed: int) -> None:
+    """Free the networks when less than that is free beside them. needed: bytes"""
     with _LOCK:
-        if _held is not None and torch.cuda.is_available() and read_machine().free < DEPTH_ROOM:
+        if _held is not None and torch.cuda.is_available() and read_machine().free < needed:
             release()
 
 
