@@ -11,6 +11,8 @@ from .session import Step, current
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
 LINE_OVERHEAD = 90
 
+COUNTABLE = 10_000  # steps; beyond that they are bytes, and a share says more
+
 PICTURE_SCALE = 9  # of a job's picture, in lines of the panel
 
 
@@ -73,6 +75,8 @@ def job_text(job):
     if not current.is_connected:
         return "Waiting for the server"
     text = job.message or job.stage
+    if job.n > COUNTABLE:
+        text = f"{job.stage} {job.i / job.n:.0%}"
     if job.eta_s is not None and job.eta_s >= 1:
         text += f", {job.eta_s:.0f} s left"
     return text
@@ -103,7 +107,7 @@ class EX4D_PT_plate(SidebarPanel, Panel):
     def draw_step(self, layout, context, state):
         layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
         row = layout.row(align=True)
-        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Movie Clip", icon="TRACKER")
+        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Clip", icon="TRACKER")
         row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
@@ -237,8 +241,8 @@ class EX4D_PT_take(SidebarPanel, Panel):
             value = row.row()
             value.active = getattr(state, switch)
             value.prop(state, name, text="")
-        model.prop(state, "prompt")
-        model.prop(state, "negative_prompt", text="Negative")
+        model.prop(state, "prompt", placeholder="The release's")
+        model.prop(state, "negative_prompt", text="Negative", placeholder="The release's")
         body.prop(state, "seed")
 
 

@@ -22,8 +22,8 @@ class ListedTake:
 def summary_of(record) -> str:
     """Return what take.json says in a few words: who painted it, and how much."""
     unseen = record.get("unseen", {}).get("mean")
-    share = f"{unseen:.0%} painted" if unseen is not None else ""
-    return ", ".join(part for part in (painter_of(record), share) if part)
+    share = f"{unseen:.0%}" if unseen is not None else ""
+    return " ".join(part for part in (painter_of(record), share) if part)
 
 
 def painter_of(record) -> str:

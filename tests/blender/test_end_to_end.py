@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import PACKAGE, REPOSITORY
 from movies import write_avi, write_png16
+from solving import solve
 
 PYTHON = Path(os.environ.get("EX4D_PYTHON", REPOSITORY / ".venv" / "bin" / "python"))
 COMMAND = [str(PYTHON), "-m", "ex4d"]
@@ -125,6 +126,49 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     for name in ("camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"):
         assert (folder / name).stat().st_size > 0
     bpy.ops.wm.save_mainfile()
+
+
+def test_a_moving_plate_stands_still_and_its_own_view_misses_nothing(connected, saved, scene, real_plate):
+    plate, depth_file, _ = real_plate
+    clip = bpy.data.movieclips.load(str(plate))
+    solve(clip, center=(3.0, -2.0))
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    state = scene.ex4d
+    state.depth_source, state.depth_file, state.mesh_stride = "file", str(depth_file), "FULL"
+    bpy.ops.ex4d.reconstruct()
+    finish(connected)
+    assert "in the solve's unit" in state.depth_notice
+    assert any("lens comes from the source camera" in line for line in state.shot_notice.splitlines())
+    found = connected.solve.read_solve(clip, FRAMES).cameras.world_to_camera
+    for frame in (0, FRAMES - 1):
+        scene.frame_set(1 + frame)
+        pose = connected.cameras.world_to_camera(
+            np.array(state.source_camera.matrix_world, dtype=np.float64),
+            np.array(state.root.matrix_world, dtype=np.float64),
+        )
+        np.testing.assert_allclose(pose, found[frame], atol=1e-5)
+    assert np.linalg.norm(np.linalg.inv(found[-1])[:3, 3]) > 0.1, "it travels"
+
+    bpy.ops.ex4d.add_camera(follow=True)
+    bpy.ops.ex4d.check_coverage()
+    finish(connected)
+    assert "Mean parallax: 0.0 degrees." in state.coverage_check
+    assert "0%" in state.coverage_check
+    bpy.ops.ex4d.add_camera()
+    bpy.ops.ex4d.check_coverage()
+    finish(connected)
+    assert "Mean parallax: 0.0 degrees." not in state.coverage_check
+
+
+def test_the_tracked_source_takes_the_solve(connected, saved, scene, real_plate):
+    clip = bpy.data.movieclips.load(str(real_plate[0]))
+    solve(clip)
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    scene.ex4d.depth_source = "tracked"
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    said = connected.session.current.error
+    assert "Tracked camera" in said, "it came as far as the packages or the footage allow"
 
 
 def test_the_preview_relief_says_what_it_is(connected, saved, scene, real_plate):

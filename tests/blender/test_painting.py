@@ -15,12 +15,12 @@ PYTHON = Path(os.environ.get("EX4D_PYTHON", REPOSITORY / ".venv" / "bin" / "pyth
 ASK_LIBRARY = """
 import json
 from ex4d.depth import SOURCES
-from ex4d.generation import options
+from ex4d.generation import ENGINES, options
 from ex4d.generation.wan.modes import MODES
 modes = {name: [mode.label, mode.help, mode.steps] for name, mode in MODES.items()}
 usual = options.GenerateOptions()
 limits = [options.MAX_STEPS, options.MAX_EROSION_PX, usual.engine, usual.quality]
-print(json.dumps({"modes": modes, "limits": limits, "sources": list(SOURCES)}))
+print(json.dumps({"modes": modes, "limits": limits, "sources": list(SOURCES), "engines": list(ENGINES)}))
 """
 
 
@@ -42,6 +42,7 @@ def test_the_panel_offers_what_the_library_has(addon, library):
         painting.DEFAULT_QUALITY,
     ]
     assert library["modes"][painting.DEFAULT_QUALITY][2] == painting.DEFAULT_STEPS
+    assert {name for name, *_ in painting.ENGINE_ITEMS} == {"auto", *library["engines"]}
     assert {name for name, *_ in properties.DEPTH_ITEMS} == {"auto", *library["sources"]}
 
 

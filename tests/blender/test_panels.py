@@ -26,7 +26,7 @@ class Layout:
         assert icon in ICONS
         self.drawn.append(text)
 
-    def prop(self, data, name, text="", icon="NONE"):
+    def prop(self, data, name, text="", icon="NONE", placeholder=""):
         assert name in data.bl_rna.properties or data.path_resolve(name) is not None
         assert icon in ICONS
         self.drawn.append(text or name)
@@ -145,6 +145,12 @@ def test_the_time_left_is_told_from_one_second_on(addon, eta_s, said):
     assert (
         addon.panels.job_text(addon.session.RunningJob("id", "take_01", print, stage="Painting", eta_s=eta_s)) == said
     )
+
+
+def test_bytes_are_told_as_a_share(addon):
+    addon.session.current.is_connected = True
+    job = addon.session.RunningJob("id", "take_01", print, stage="Hashing", i=5 << 20, n=20 << 20, message="5/20")
+    assert addon.panels.job_text(job) == "Hashing 25%"
 
 
 def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake, imported):
