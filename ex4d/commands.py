@@ -41,6 +41,7 @@ class TerminalProgress:
                 desc=report.stage,
                 total=report.n or None,
                 initial=report.i,
+                unit="B" if large else "it",
                 unit_scale=large,
                 file=sys.stderr,
                 mininterval=0.2,

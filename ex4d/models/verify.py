@@ -14,6 +14,8 @@ from ex4d.models.registry import Model
 from ex4d.progress import ProgressCallback
 from ex4d.storage import file_sha256
 
+LARGE_BYTES = 10_000_000  # what takes long enough to show
+
 
 @dataclass(frozen=True)
 class Check:
@@ -54,7 +56,8 @@ def verify(model: Model, folder: Path | None = None, progress: ProgressCallback 
             if path.stat().st_size != known[name].size:
                 fault = f"has {path.stat().st_size} bytes and should have {known[name].size}"
         if fault is None and expected is not None:
-            wrong = file_sha256(path, f"Checking {path.name}", progress) != expected
+            large = path.stat().st_size > LARGE_BYTES
+            wrong = file_sha256(path, f"Checking {path.name}", progress if large else None) != expected
             checks.append(
                 Check(name, "sha256", "does not hold what was published (its sha256 differs)" if wrong else None)
             )
