@@ -22,6 +22,7 @@ from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.schedule import flow_schedule
 from ex4d.generation.wan.settings import PaintSettings
+from ex4d.generation.wan.step_cache import StepCache
 from ex4d.progress import ProgressCallback
 
 LATENT_CHANNELS = 16
@@ -63,7 +64,7 @@ class WanPipeline:
         Args:
             models: for the modes that will be asked for.
             bind: binds the DiT to a job's conditions.
-            guide: turns it into the whole answer of a step; several GPUs and step caches have their own.
+            guide: turns it into the whole answer of a step; several GPUs have their own.
         """
         self.models = models
         self.bind = bind
@@ -104,6 +105,8 @@ class WanPipeline:
             vae = vae_of(models, mode)
             told = conditions_of(models, color, seen, context, vae, progress)
             answer = self.guide(self.bind(models, told, mode), mode, settings.steps)
+            if mode.cache_threshold > 0:
+                answer = StepCache(answer, mode.cache_threshold, settings.steps)
             noise = initial_noise((1, LATENT_CHANNELS, *told.y.shape[2:]), settings.seed, models.device)
             latents = denoise(answer, noise, flow_schedule(settings.steps), progress, on_preview)
             with computing(models.vae, models.device):
