@@ -67,6 +67,9 @@ def publish_tokenizer(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     whole.save_pretrained(folder)
+    # As on the hub: the class that the configuration names would not make the same ids.
+    config = {"tokenizer_class": "T5Tokenizer", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "spiece.model").write_bytes(b"not read: tokenizer.json is")
     (folder / "special_tokens_map.json").write_text("{}", encoding="utf-8")
 

@@ -224,8 +224,11 @@ def test_an_adapter_for_a_network_of_another_width_is_refused(files, tmp_path):
         load_models(replace(files, adapter=wide), CPU, torch.float32)
 
 
-def test_without_its_tokenizer_the_text_encoder_says_so(files):
-    for path in files.tokenizer.iterdir():
-        path.unlink()
-    with pytest.raises(MachineError, match=r"umt5-xxl' does not open as a tokenizer.*ex4d models verify wan"):
+@pytest.mark.parametrize("content", [None, "{}", "<html>"])
+def test_without_its_tokenizer_the_text_encoder_says_so(files, content):
+    path = files.tokenizer / "tokenizer.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(MachineError, match=r"tokenizer\.json' does not open as a tokenizer.*ex4d models verify wan"):
         load_text_encoder(files, torch.float32)
