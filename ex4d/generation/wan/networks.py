@@ -20,7 +20,6 @@ from ex4d.generation.wan.models import TextEncoder, WanModels
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.pipeline import WanPipeline, velocity_of
 from ex4d.generation.wan.prompts import prompt_embeddings
-from ex4d.generation.wan.step_cache import StepCache
 from ex4d.generation.wan.streaming import StreamedBlocks
 from ex4d.progress import ProgressCallback
 
