@@ -30,17 +30,17 @@ RESERVE = 768 * 2**20  # cuBLAS, cuDNN, and the allocator's gaps
 RAM_RESERVE = 2 * GIB
 
 # Bytes that live while each stage computes.
-TOKEN = {"fast": 220_000, "reference": 900_000}  # of the network, per token
-CONDITION_TOKEN = 30_000  # rays and what is embedded once per job
+TOKEN = {"fast": 190_000, "reference": 900_000}  # of the network, per token
+CONDITION_TOKEN = 32_000  # rays and what is embedded once per job
 CONTEXT = 1_100_000_000  # keys and values of both prompts and of the picture, 40 blocks
-VAE_PIXEL = 20_000  # of a frame, while the VAE encodes three clips at once; decoding takes less
+VAE_PIXEL = 18_000  # of a frame, while the VAE decodes; encoding takes less
 
 # TFLOP/s that one forward reaches. H200: benchmarks/generation_gpu.py; the others from their data sheets.
-RATE = {"H200": 600, "H100": 550, "A100": 190, "L40S": 200, "4090": 140, "A6000": 90}
-FP8_GAIN = 1.35  # H200: 0.790 s to 0.583 s
+RATE = {"H200": 610, "H100": 560, "A100": 190, "L40S": 200, "4090": 140, "A6000": 90}
+FP8_GAIN = 1.35  # H200: 0.775 s to 0.575 s
 SKIPPED = 0.35  # share of the forwards that a step cache saves, about
 BUS = 20e9  # bytes/s from pinned main memory, PCIe 4
-ENCODING_TFLOP = 1400  # encoding and decoding at 49 x 512 x 512, in the network's TFLOP/s: 2.4 s on an H200
+ENCODING_TFLOP = 730  # encoding and decoding at 49 x 512 x 512, in the network's TFLOP/s: 1.2 s on an H200
 
 Place = Literal["gpu", "visits", "alone", "unused"]
 
