@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wan2.1's denoising on smaller GPUs, tried on a large one whose memory is capped: random weights, 49 x 512 x 512.
+
+    pip install 'ex4d[wan]' && python benchmarks/generation_memory_gpu.py [--tiny] [CAP:QUALITY ...]
+
+For each case torch may take no more than CAP GiB. `plan_memory` decides with that; where the encoders stay on the GPU,
+empty memory of their size stands for them. Reported are the plan, the seconds of a warm forward (median of 4), the peak
+that torch reserved, and whether the answer equals that of the uncapped network, bit for bit. At last a job which was
+planned for more memory than there is runs out of it, and the next one works. `--tiny` tries the script on a CPU.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+from random_wan import FULL, TINY, Size, random_conditions, random_dit
+
+from ex4d.generation.wan.conditions import Conditions
+from ex4d.generation.wan.denoise import initial_noise
+from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.memory_plan import (
+    BLOCKS,
+    ENCODERS,
+    GIB,
+    Machine,
+    MemoryPlan,
+    Window,
+    plan_memory,
+    read_machine,
+)
+from ex4d.generation.wan.modes import MODES
+from ex4d.generation.wan.streaming import StreamedBlocks
+
+WINDOW = Window(512, 512, 49)
+CASES = ("24:fp8", "24:lossless", "16:lossless", "16:fp8", "48:lossless")
+START = time.perf_counter()
+
+
+def say(*words: object) -> None:
+    print(f"[{time.perf_counter() - START:6.1f}]", *words, flush=True)
+
+
+class Bench:
+    """One network after the other on one device."""
+
+    def __init__(self, size: Size, device: torch.device) -> None:
+        self.size, self.device = size, device
+        self.conditions: Conditions = random_conditions(device, size)
+        self.noise = initial_noise((1, 16, *size.latents), 0, device)
+        self.timestep = torch.tensor([982.9059], device=device)
+        self.truth: dict[str, torch.Tensor] = {}
+
+    def cap(self, gib: float | None) -> None:
+        """Let torch take no more."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(gib * GIB / total, 1) if gib else 1.0)
+            torch.cuda.reset_peak_memory_stats()
+
+    def planned(self, cap: float, quality: str) -> MemoryPlan:
+        if self.device.type == "cuda":
+            free = read_machine().free  # without what the network that still lies there will give back
+            machine = replace(read_machine(), total=int(cap * GIB), free=min(int(cap * GIB), free))
+        else:
+            machine = Machine("tiny", int(cap * GIB), int(cap * GIB), 64 * GIB)
+        return plan_memory(machine, WINDOW, MODES[quality], prompts_known=True)
+
+    def case(self, cap: float, quality: str) -> None:
+        mode = MODES[quality]
+        self.cap(None)
+        dit = random_dit(self.device, self.size, mode.fp8)
+        if quality not in self.truth:
+            whole = FastForward(dit, self.conditions, mode)
+            self.truth[quality] = whole(self.noise, self.timestep, "positive")
+            del whole
+        plan = self.planned(cap, quality)
+        say(f"{cap:g} GB {quality}: {plan.label}; crosses {plan.crosses}, encoders {plan.encoders}, ", end_of(plan))
+        begin = time.perf_counter()
+        blocks = None
+        if plan.streams or plan.crosses == "visits":
+            resident = plan.resident_blocks * self.size.layers // BLOCKS
+            blocks = StreamedBlocks(dit, self.device, resident, crosses_stay=plan.crosses == "gpu")
+        packed = time.perf_counter() - begin
+        self.cap(cap)
+        held = torch.empty(ENCODERS if plan.encoders == "gpu" and self.size is FULL else 0, dtype=torch.uint8)
+        held = held.to(self.device)
+        begin = time.perf_counter()
+        forward = FastForward(dit, self.conditions, mode, blocks=blocks)
+        self.wait()
+        bound = time.perf_counter() - begin
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            answer = forward(self.noise, self.timestep, "positive")
+            self.wait()
+            seconds.append(time.perf_counter() - begin)
+        same = torch.equal(answer, self.truth[quality])
+        say(
+            f"  packed in {packed:.1f} s, bound in {bound:.2f} s, {statistics.median(seconds[1:]):.4f} s per forward, "
+            f"{self.peak()}, expected {(plan.peak / GIB):.1f} GiB, {'same' if same else 'OTHER'} numbers"
+        )
+        del forward, dit, held
+        if blocks is not None:
+            blocks.close()
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak(self) -> str:
+        if self.device.type != "cuda":
+            return "no GPU"
+        taken, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        return f"peak {taken / GIB:.1f} GiB, reserved {reserved / GIB:.1f} GiB"
+
+    def runs_out(self) -> None:
+        """A job that was planned for a larger GPU, and the one after it."""
+        self.cap(None)
+        dit = random_dit(self.device, self.size, fp8=True)
+        small = StreamedBlocks(dit, self.device, resident=8, crosses_stay=False)
+        self.cap(None)
+        before = torch.cuda.memory_allocated()
+        self.cap(before / GIB + 1.0)  # too little for the conditions' keys and the tokens
+        try:
+            FastForward(dit, self.conditions, MODES["fp8"], blocks=small)(self.noise, self.timestep, "positive")
+            say("nothing ran out")
+        except torch.OutOfMemoryError as error:
+            say("ran out:", str(error).split(".")[0])
+        small.release()
+        gc.collect()
+        torch.cuda.empty_cache()
+        say(f"  held afterwards: {(torch.cuda.memory_allocated() - before) / GIB:.2f} GiB more than before")
+        self.cap(24)
+        answer = FastForward(dit, self.conditions, MODES["fp8"], blocks=small)(self.noise, self.timestep, "positive")
+        say("  the next job works:", "same" if torch.equal(answer, self.truth["fp8"]) else "OTHER", "numbers")
+        small.close()
+
+
+def end_of(plan: MemoryPlan) -> str:
+    return f"{plan.resident_blocks} blocks resident, {plan.ram / GIB:.1f} GiB of main memory"
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("cases", nargs="*", default=CASES)
+    arguments = parser.parse_args()
+    bench = Bench(TINY if arguments.tiny else FULL, torch.device("cpu" if arguments.tiny else "cuda"))
+    for case in arguments.cases:
+        cap, _, quality = case.partition(":")
+        bench.case(float(cap), quality)
+    if not arguments.tiny:
+        bench.runs_out()
+    say("done")
+
+
+if __name__ == "__main__":
+    main()
