@@ -17,6 +17,7 @@ from ex4d.errors import Ex4dError
 from shared_protocol.connection import home_folder
 
 from .artifacts import Artifacts
+from .clients import Clients
 from .devices import find_gpus, worker_devices
 from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
@@ -24,6 +25,7 @@ from .front import MAX_SOCKETS, Front
 from .housekeeping import CACHE_GB, Housekeeper
 from .jobs import JobQueue
 from .log import start_log
+from .metrics import Metrics
 from .runtime import (
     EXIT_ALREADY_RUNNING,
     VERSION,
@@ -48,6 +50,7 @@ class Options:
     job_runner: str = DEFAULT_RUNNER
     workers: int | None = None  # None: one for each GPU
     cache_gb: float = CACHE_GB
+    listen: str | None = None  # IP[:PORT] beside this machine
     patience: Patience = field(default_factory=Patience)
 
 
@@ -59,7 +62,8 @@ async def serve(home: Home, options: Options) -> None:
     context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
     zap = bind_zap(context)
     artifacts = Artifacts(home.artifacts)
-    front = Front(home, keys, options.boot_id, artifacts, context)
+    clients = Clients(home.clients, keys.client_key)
+    front = Front(home, keys, clients, options.boot_id, artifacts, context, options.listen)
     store = Store(home.database)
     gpus = find_gpus()
     executors = [
@@ -72,12 +76,14 @@ async def serve(home: Home, options: Options) -> None:
     )
     front.queue.recover()
     housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
+    front.metrics = Metrics(store, executors, housekeeper)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(front.stopping.set))
-    endpoint = front.bind()
+    front.listening.start()
+    endpoint = front.listening.local
     tasks = [
-        asyncio.create_task(answer_zap(zap, {keys.client_key})),
+        asyncio.create_task(answer_zap(zap, clients.may_knock)),
         asyncio.create_task(front.serve()),
         asyncio.create_task(front.queue.work()),
         asyncio.create_task(housekeeper.work()),
@@ -110,6 +116,9 @@ def main() -> int:
     parser.add_argument(
         "--cache-gb", type=float, default=CACHE_GB, metavar="GB", help="for plates and results (default %(default)g)"
     )
+    parser.add_argument(
+        "--listen", metavar="IP[:PORT]", help="listen there too, once a client is paired (0.0.0.0: on all addresses)"
+    )
     for name, text in (
         ("cancel", "a cancelled job goes on"),
         ("silence", "it gives no sign of life"),
@@ -121,7 +130,9 @@ def main() -> int:
     parser.add_argument("--boot-id", default=secrets.token_hex(16), help="by which its starter recognises it")
     arguments = parser.parse_args()
     patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
-    options = Options(arguments.boot_id, arguments.job_runner, arguments.workers, arguments.cache_gb, patience)
+    options = Options(
+        arguments.boot_id, arguments.job_runner, arguments.workers, arguments.cache_gb, arguments.listen, patience
+    )
     home = Home(Path(home_folder()))
     try:
         check_curve()
@@ -138,6 +149,10 @@ def main() -> int:
         # pyzmq needs a selector loop, which is not Windows' default.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(serve(home, options))
+    except Ex4dError as error:  # an address that cannot be listened on
+        log.error("%s", error)
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     except Exception as error:
         log.exception("the server ends because of a defect")
         while isinstance(error, ExceptionGroup):

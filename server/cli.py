@@ -1,116 +1,137 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ex4d server start|stop|status`."""
+"""`ex4d server`: its actions, and starting and stopping. The others are in `cli_show.py` and `cli_clients.py`."""
 
 import argparse
 import contextlib
 import json
+import math
 import os
 import secrets
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 from ex4d.errors import Ex4dError
 from shared_protocol.client import Client
 from shared_protocol.connection import home_folder, read_connection
-from shared_protocol.errors import BadConnectionFile, LinkError, NotRunning, ServerLost, WrongServerKey
+from shared_protocol.errors import LinkError, NotRunning, ServerLost, WrongServerKey
 from shared_protocol.launch import COMMAND_FILE, NO_WINDOW
 from shared_protocol.messages import ServerState
 
+from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
+from .cli_clients import clients, join, pair
+from .cli_show import cancel, jobs, logs, metrics, status
 from .executor import PACKAGES
 from .runtime import EXIT_ALREADY_RUNNING, AlreadyRunning, Home, check_curve, take_lock
 
-EXIT_OK, EXIT_FAILED, EXIT_NOT_RUNNING = 0, 1, 3
-START_TIMEOUT_S, STOP_TIMEOUT_S, ANSWER_TIMEOUT_S = 30.0, 20.0, 5.0
+START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `server` to the ex4d command line."""
-    server = subparsers.add_parser(
-        "server", help="start, stop and look at the job server", epilog="example: ex4d server start"
-    )
-    actions = server.add_subparsers(dest="action", required=True, metavar="start|stop|status")
-    for name, function, text in (
-        ("start", start, "start the server in the background; does nothing when it runs already"),
-        ("stop", stop, "end the server; its queue is kept"),
-        ("status", status, "tell how the server is; exit code 0 when it runs, 3 when not"),
-    ):
-        action = actions.add_parser(name, help=text, description=text, epilog=f"example: ex4d server {name}")
+    server = subparsers.add_parser("server", help="the job server", epilog="example: ex4d server start")
+    actions = server.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def add(run: Callable[[argparse.Namespace], int], example: str = "") -> argparse.ArgumentParser:
+        text = (run.__doc__ or "").strip().rstrip(".")
+        name = run.__name__
+        action: argparse.ArgumentParser = actions.add_parser(
+            name,
+            help=text[0].lower() + text[1:],
+            description=f"{text}.",
+            epilog=f"example: ex4d server {name} {example}",
+        )
         action.add_argument("--json", action="store_true", help="answer with one JSON object")
-        if name == "start":
-            action.add_argument("--job-runner", help=argparse.SUPPRESS)
-        action.set_defaults(run=function)
+        action.set_defaults(run=run)
+        return action
+
+    action = add(start)
+    action.add_argument("--listen", metavar="IP[:PORT]", help="listen there too, once a client is paired")
+    action.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
+    action.add_argument("--cache-gb", type=float, metavar="GB", help="for plates and results")
+    action.add_argument("--job-runner", help=argparse.SUPPRESS)
+    action = add(stop)
+    action.add_argument("--drain", action="store_true", help="let running jobs end first, however long they take")
+    asking = [add(status), add(jobs), add(cancel, "1f0c"), add(metrics)]
+    asking[1].add_argument("--limit", type=int, default=20, metavar="N", help="of each state (default 20)")
+    asking[2].add_argument("job", metavar="JOB", help="its id, or how that begins")
+    for action in asking:
+        action.add_argument("--server", metavar="NAME", help="one on another machine (default: this user's own)")
+    action = add(logs, "-n 50")
+    action.add_argument("job", nargs="?", metavar="JOB", help="show the log of this job instead of the server's")
+    action.add_argument("-n", "--lines", type=int, default=30, metavar="N", help="how many lines (default 30)")
+    action.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    action = add(pair)
+    action.add_argument("--minutes", type=int, choices=range(1, 61), default=10, metavar="N", help="the code's life")
+    action = add(join, "ex4d/192.168.1.5:47411/KEY/CODE")
+    action.add_argument("text", metavar="TEXT", help="the line that `ex4d server pair` printed")
+    action.add_argument("--name", help="under which the server's user knows this client (default user@machine)")
+    action = add(clients, "--remove anna@ws7")
+    action.add_argument("--add", metavar="KEY", help="let the client with this public key in")
+    action.add_argument("--name", help="for --add")
+    action.add_argument("--remove", metavar="NAME", help="refuse this client from now on")
 
 
 def start(arguments: argparse.Namespace) -> int:
-    """Start a server unless one runs, and return once it answers."""
+    """Start the server in the background; does nothing when it runs already."""
     home = Home(home_folder())
     try:
         check_curve()
         home.create()
         (home.folder / COMMAND_FILE).write_text(json.dumps([sys.executable, "-P", "-m", "ex4d"]), encoding="utf-8")
     except (Ex4dError, OSError) as error:
-        return _complain(arguments, error)
+        return complain(arguments, error)
     found = _ask_quietly()
     if found:
-        return _tell(arguments, *found, "already running")
+        return tell(arguments, *found, "already running")
     boot_id = secrets.token_hex(16)  # process ids would not do: a Windows environment's python is a launcher
-    options = ["--boot-id", boot_id] + (["--job-runner", arguments.job_runner] if arguments.job_runner else [])
+    options = ["--boot-id", boot_id]
+    for name in ("job_runner", "listen", "workers", "cache_gb"):
+        if getattr(arguments, name) is not None:
+            options += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     process = _spawn(home, options)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         exit_code = process.poll()
         found = _ask_quietly()
         if found and found[1].boot_id == boot_id:
-            return _tell(arguments, *found, "started")
+            return tell(arguments, *found, "started")
         if found:  # somebody else started one in the same moment; ours ends when it sees that
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(ANSWER_TIMEOUT_S)
-            return _tell(arguments, *found, "already running")
+            return tell(arguments, *found, "already running")
         if exit_code == EXIT_ALREADY_RUNNING:  # by one that is still starting, or not yet gone
             time.sleep(0.2)
             process = _spawn(home, options)
         elif exit_code is not None:
             said = home.output_log.read_text(encoding="utf-8", errors="replace").strip()
-            return _complain(arguments, LinkError(said or f"The server ended at once, see {home.log}"))
+            return complain(arguments, LinkError(said or f"The server ended at once, see {home.log}"))
         time.sleep(0.05)
-    return _complain(arguments, LinkError(f"The server did not answer within {START_TIMEOUT_S:g} s, see {home.log}"))
+    return complain(arguments, LinkError(f"The server did not answer within {START_TIMEOUT_S:g} s, see {home.log}"))
 
 
 def stop(arguments: argparse.Namespace) -> int:
-    """End the server and return once it is gone."""
+    """End the server and wait until it is gone; its queue is kept."""
     home = Home(home_folder())
     try:
         with Client(read_connection()) as client:
             client.hello(ANSWER_TIMEOUT_S)
             with contextlib.suppress(ServerLost):  # it may be gone before its answer has left
-                client.stop_server()
+                client.stop_server(arguments.drain)
     except (NotRunning, WrongServerKey):
         home.connection_file.unlink(missing_ok=True)  # left by a server that was killed
-        return _say(arguments, {"running": False}, "No server is running")
+        return say(arguments, {"running": False}, "No server is running")
     except LinkError as error:
-        return _complain(arguments, error)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
+        return complain(arguments, error)
+    deadline = math.inf if arguments.drain else time.monotonic() + STOP_TIMEOUT_S
     while time.monotonic() < deadline:
         with contextlib.suppress(AlreadyRunning):
             take_lock(home).close()
-            return _say(arguments, {"running": False}, "Stopped")
+            return say(arguments, {"running": False}, "Stopped")
         time.sleep(0.05)
-    return _complain(arguments, LinkError(f"The server did not stop within {STOP_TIMEOUT_S:g} s, see {home.log}"))
-
-
-def status(arguments: argparse.Namespace) -> int:
-    """Tell how the server is."""
-    try:
-        found = ask_running()
-    except LinkError as error:
-        return _complain(arguments, error)
-    if found is None:
-        _say(arguments, {"running": False}, "No server is running. Start one: ex4d server start")
-        return EXIT_NOT_RUNNING
-    return _tell(arguments, *found, "running")
+    return complain(arguments, LinkError(f"The server did not stop within {STOP_TIMEOUT_S:g} s, see {home.log}"))
 
 
 def ask_running() -> tuple[str, ServerState] | None:
@@ -124,7 +145,7 @@ def ask_running() -> tuple[str, ServerState] | None:
         with Client(connection) as client:
             client.hello(ANSWER_TIMEOUT_S)
             return connection.endpoint, client.status()
-    except (NotRunning, WrongServerKey, BadConnectionFile):  # the file outlived its server; the port may be reused
+    except GONE:
         return None
 
 
@@ -152,23 +173,3 @@ def _spawn(home: Home, options: list[str]) -> "subprocess.Popen[bytes]":
             env={**os.environ, "PYTHONPATH": search_path, "EX4D_HOME": str(home.folder)},
             **detached,
         )
-
-
-def _tell(arguments: argparse.Namespace, endpoint: str, state: ServerState, word: str) -> int:
-    work = f"running {state.job_kind}" if state.job_id else "idle"
-    text = f"Server {state.server_version} {word} at {endpoint} (pid {state.pid}), {state.queued} queued, {work}"
-    text += f"\nlog: {state.log_path}"
-    return _say(arguments, {"running": True, "endpoint": endpoint, "word": word, **asdict(state)}, text)
-
-
-def _say(arguments: argparse.Namespace, data: dict[str, Any], text: str) -> int:
-    print(json.dumps(data) if arguments.json else text)
-    return EXIT_OK
-
-
-def _complain(arguments: argparse.Namespace, error: Exception) -> int:
-    hint = error.hint if isinstance(error, LinkError) else ""
-    if arguments.json:
-        print(json.dumps({"running": None, "error": str(error), "hint": hint}))
-    print(f"{error}\n{hint}".strip(), file=sys.stderr)
-    return EXIT_FAILED

@@ -46,6 +46,12 @@ class NotYours(InputError):
     code = "not_yours"
 
 
+class UnknownClient(InputError):
+    """No such client."""
+
+    code = "unknown_client"
+
+
 class UnknownJob(InputError):
     """No such job."""
 
@@ -67,12 +73,14 @@ HINTS = {
     "licence": "Accept the licence that the message names, or choose another depth source.",
     "machine": "Install what the message names, or use another machine.",
     "missing_artifact": "Try again: the files are sent once more.",
+    "not_paired": "Pair with this server: ex4d server pair on its machine, ex4d server join on yours.",
     "not_yours": "Ask whoever sent the job, or the user who runs the server.",
     "out_of_memory": "Use fewer frames or a smaller plate, or close other programs.",
     "quota": "Wait until some of your jobs are done, or cancel those that you do not need.",
     "server_lost": "The job stopped the server several times. Look into the log before you try it again.",
     "storage": "Free some disk space, or set EX4D_HOME to a folder on a larger disk, and try again.",
     "unknown_artifact": "Try again: the file is sent once more.",
+    "unknown_client": "Look at the names: ex4d server clients",
     "unknown_job": "Start the job again.",
     "version_mismatch": VersionMismatch.hint,
     "machine_lost": "The machine went down each time this job ran. Look at its memory and power before another try.",

@@ -11,27 +11,37 @@ import os
 import sqlite3
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 import zmq.asyncio
 
 from ex4d.errors import Ex4dError
-from shared_protocol.errors import LinkError
+from shared_protocol.errors import LinkError, NotPaired
 from shared_protocol.messages import (
     PROTOCOL_VERSION,
+    AddClient,
+    AskClients,
     AskJobs,
+    AskMetrics,
     AskStatus,
+    BeginPairing,
     CancelJob,
+    ClientList,
     ErrorInfo,
     Hello,
     JobEvent,
     JobList,
     JobProgress,
+    JoinServer,
     Message,
+    MetricValues,
+    PairingCode,
     PrioritiseJob,
     Refusal,
+    RemoveClient,
     ServerState,
     StopServer,
     SubmitJob,
@@ -43,10 +53,14 @@ from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, requ
 
 from .artifacts import Artifacts
 from .blobs import BlobRequest, Blobs
+from .clients import Clients
 from .failures import NotYours, error_info, from_exception
 from .jobs import JobQueue
+from .listening import Listening
+from .metrics import Metrics
 from .runtime import VERSION, Home, Keys
 
+T = TypeVar("T")
 HIGH_WATER = 128  # messages that may wait for one peer; a transfer has four under way
 MAX_SOCKETS = 512
 HANDSHAKE_MS = 5000
@@ -54,21 +68,31 @@ HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 5000
 
 
 class Front:
-    """Talks to the clients. `queue` is set once before `serve`, because the two need each other."""
+    """Talks to the clients. `queue` and `metrics` are set once before `serve`, because the parts need each other."""
 
     queue: JobQueue
+    metrics: Metrics
 
     def __init__(
-        self, home: Home, keys: Keys, boot_id: str, artifacts: Artifacts, context: zmq.asyncio.Context
+        self,
+        home: Home,
+        keys: Keys,
+        clients: Clients,
+        boot_id: str,
+        artifacts: Artifacts,
+        context: zmq.asyncio.Context,
+        listen: str | None = None,
     ) -> None:
         self.boot_id = boot_id
         self.stopping = asyncio.Event()
         self._home = home
-        self._admin_key = keys.client_key  # of the user who runs the server
+        self._server_key = keys.server_key
+        self._clients = clients
         self._draining: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._log = logging.getLogger("ex4d.server")
-        self._listeners: dict[str, set[bytes]] = defaultdict(set)
+        self._listeners: dict[str, dict[bytes, str]] = defaultdict(dict)  # job -> connection -> its client's key
+        self._tasks: set[asyncio.Task[None]] = set()
         self._blobs = Blobs(artifacts, self._explain)
         self._socket = context.socket(zmq.ROUTER)
         for option, value in (
@@ -85,13 +109,7 @@ class Front:
             self._socket.setsockopt(option, value)
         self._socket.curve_secretkey = keys.server_secret.encode("ascii")
         self._socket.curve_publickey = keys.server_key.encode("ascii")
-
-    def bind(self) -> str:
-        """Listen on this machine only, on any free port; returns the endpoint."""
-        self._socket.bind("tcp://127.0.0.1:*")
-        endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT)
-        assert isinstance(endpoint, bytes)
-        return endpoint.rstrip(b"\0").decode("ascii")
+        self.listening = Listening(self._socket, clients, listen)
 
     def close(self) -> None:
         """Stop listening."""
@@ -109,10 +127,11 @@ class Front:
 
         Who cannot keep up misses progress; who would miss an event is dropped, and subscribes again.
         """
-        listeners = self._listeners.get(message.job_id, set())
-        for identity in list(listeners):
-            if not self._push(identity, message) and isinstance(message, JobEvent):
-                listeners.discard(identity)
+        listeners = self._listeners.get(message.job_id, {})
+        for identity, user in list(listeners.items()):
+            heard = self._clients.allows(user) and self._push(identity, message)
+            if not heard and isinstance(message, JobEvent):
+                del listeners[identity]
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
             self._listeners.pop(message.job_id, None)
 
@@ -123,22 +142,28 @@ class Front:
             with suppress(LinkError):
                 rid = request_number(unpack(frames[0]))  # so that a refusal finds its request
             rid, message = decode(frames[0])
+            if not self._clients.allows(user) and not isinstance(message, Hello | JoinServer):
+                raise NotPaired("This server does not know this client's key")
             binary = frames[1] if len(frames) == 2 else None
             if isinstance(message, BlobRequest):
 
                 def answer(reply: Message, data: bytes | None) -> None:
                     self._send(identity, rid, reply, data)
 
-                await self._blobs.take(user, user == self._admin_key, message, binary or b"", answer)
+                await self._blobs.take(user, user == self._clients.admin_key, message, binary or b"", answer)
+            elif isinstance(message, AskMetrics):
+                task = asyncio.create_task(self._answer_metrics(identity, rid))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             else:
                 self._send(identity, rid, self._answer(user, message))
                 if isinstance(message, SubscribeJob):
-                    self._replay(identity, message)
+                    self._replay(identity, user, message)
         except Exception as error:
             self._send(identity, rid, Refusal(self._explain(error)))
 
     def _answer(self, user: str, message: Message) -> Message:
-        owner = None if user == self._admin_key else user  # who runs the server may stop and move every job
+        owner = None if user == self._clients.admin_key else user  # who runs the server may stop and move every job
         match message:
             case Hello():
                 self._log.info("client %s speaks protocol %s", message.client, message.proto)
@@ -160,6 +185,19 @@ class Front:
                     raise NotYours("Only the user who runs the server may stop it.")
                 self._stop(message.drain)
                 return self._state()
+            case JoinServer():
+                return self._changed_clients(lambda: self._clients.join(message.code, user, message.name))
+            case BeginPairing() | AskClients() | AddClient() | RemoveClient() if owner is not None:
+                raise NotYours("Only the user who runs the server decides who may connect.")
+            case BeginPairing():
+                return self._begin_pairing(message.lifetime_s)
+            case AddClient():
+                return self._changed_clients(lambda: self._clients.add(message.key, message.name))
+            case RemoveClient():
+                self._changed_clients(lambda: self._clients.remove(message.name))
+                return self._client_list()
+            case AskClients():
+                return self._client_list()
             case _:
                 raise LinkError(f"{message.type_name} is an answer, not a request")
 
@@ -175,12 +213,36 @@ class Front:
 
             self._draining = asyncio.create_task(stop_when_drained())
 
-    def _replay(self, identity: bytes, message: SubscribeJob) -> None:
+    async def _answer_metrics(self, identity: bytes, rid: int) -> None:
+        try:
+            values = {**self.metrics.of_jobs(), "uptime_s": round(time.monotonic() - self._started, 1)}
+            values |= await asyncio.to_thread(self.metrics.of_machine)
+            self._send(identity, rid, MetricValues(values))
+        except Exception as error:
+            self._send(identity, rid, Refusal(self._explain(error)))
+
+    def _begin_pairing(self, lifetime_s: float) -> PairingCode:
+        code = self._clients.begin_pairing(lifetime_s)
+        self._changed_clients(lambda: None)
+        asyncio.get_running_loop().call_later(lifetime_s + 0.1, self._changed_clients, lambda: None)
+        return PairingCode(code, self.listening.address or self.listening.local, self._server_key)
+
+    def _changed_clients(self, change: Callable[[], T]) -> T:
+        try:
+            return change()
+        finally:  # a wrong code may have been one too many
+            self.listening.adjust()
+
+    def _client_list(self) -> ClientList:
+        listens = (self.listening.local, *([self.listening.address or ""] if self.listening.open else []))
+        return ClientList(self._clients.known, listens)
+
+    def _replay(self, identity: bytes, user: str, message: SubscribeJob) -> None:
         for missed in self.queue.replay(message.job_id, message.after_seq):
             if not self._push(identity, missed):
                 return
         if self.queue.status(message.job_id).state in ("queued", "running"):
-            self._listeners[message.job_id].add(identity)
+            self._listeners[message.job_id][identity] = user
 
     def _push(self, identity: bytes, message: JobEvent | JobProgress) -> bool:
         return self._send(identity, 0, message, message.preview if isinstance(message, JobProgress) else None)

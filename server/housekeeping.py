@@ -26,6 +26,7 @@ class Housekeeper:
     """
 
     def __init__(self, store: Store, artifacts: Artifacts, logs: Path, budget: float = CACHE_GB * 1e9) -> None:
+        self.folder = artifacts.folder
         self.used = 0  # bytes of artifacts, when last looked at
         self.budget = budget
         self._store = store

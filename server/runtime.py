@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import zmq
 
 from ex4d import __version__
 from ex4d.errors import MachineError
-from shared_protocol.connection import KEY_LENGTH, Connection
+from shared_protocol.connection import KEY_LENGTH, Connection, write_private
 
 VERSION = __version__
 EXIT_ALREADY_RUNNING = 4
@@ -33,6 +32,11 @@ class Home:
     @property
     def database(self) -> Path:
         return self.folder / "jobs.sqlite"
+
+    @property
+    def clients(self) -> Path:
+        """Who may connect beside this user."""
+        return self.folder / "clients.json"
 
     @property
     def artifacts(self) -> Path:
@@ -103,19 +107,6 @@ def write_connection(home: Home, endpoint: str, keys: Keys, boot_id: str) -> Con
     connection = Connection(endpoint, keys.server_key, keys.client_key, keys.client_secret, boot_id, os.getpid())
     write_private(home.connection_file, connection.to_json())
     return connection
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its user may read, at once or not at all."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def machine_boot() -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from shared_protocol.fields import from_plain, to_plain
 from shared_protocol.messages import ErrorInfo, InputRef, JobEvent, JobState, OutputRef, SubmitJob
@@ -109,6 +109,18 @@ class Store:
             (kind, limit),
         )
         return [(int(size), float(seconds)) for size, seconds in rows]
+
+    def kinds(self) -> list[str]:
+        """The kinds of jobs of which a worker has done one."""
+        rows = self._database.execute(
+            "SELECT DISTINCT kind FROM jobs WHERE state = 'done' AND started_at_s IS NOT NULL ORDER BY kind"
+        )
+        return [kind for (kind,) in rows]
+
+    def count_states(self) -> dict[str, int]:
+        """How many jobs are remembered in each state."""
+        counts = dict.fromkeys(get_args(JobState), 0)
+        return counts | dict(self._database.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
 
     def needed(self) -> set[str]:
         """The sha256 of every file that a waiting or running job reads."""

@@ -34,6 +34,7 @@ from .messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
     AskJobs,
+    AskMetrics,
     AskStatus,
     CancelJob,
     Hello,
@@ -44,6 +45,7 @@ from .messages import (
     JobStatus,
     JobSummary,
     Message,
+    MetricValues,
     PrioritiseJob,
     Refusal,
     ServerState,
@@ -157,6 +159,10 @@ class Client:
         """How the server is."""
         return self.request(AskStatus(), ServerState)
 
+    def metrics(self) -> dict[str, Any]:
+        """Numbers about what the server does and holds."""
+        return self.request(AskMetrics(), MetricValues).values
+
     def stop_server(self, drain: bool = False) -> ServerState:
         """End the server; it answers first. With `drain` it ends when what runs has ended."""
         return self.request(StopServer(drain), ServerState)
@@ -241,6 +247,8 @@ class Client:
             (zmq.MAXMSGSIZE, FRAME_LIMIT),
         ):
             self._socket.setsockopt(option, value)
+        if "[" in connection.endpoint:
+            self._socket.setsockopt(zmq.IPV6, 1)
         self._socket.curve_serverkey = connection.server_key.encode("ascii")
         self._socket.curve_publickey = connection.client_key.encode("ascii")
         self._socket.curve_secretkey = connection.client_secret.encode("ascii")

@@ -4,6 +4,7 @@
 import json
 import os
 import sys
+import uuid
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -69,3 +70,16 @@ def read_connection(path: Path | None = None) -> Connection:
         if item.name in ("server_key", "client_key", "client_secret") and len(str(value)) != KEY_LENGTH:
             raise BadConnectionFile(f"{item.name} in the connection file {path} must have {KEY_LENGTH} characters")
     return Connection(**{item.name: data[item.name] for item in fields(Connection)})
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its user may read, at once or not at all."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -48,7 +48,14 @@ class NotPaired(LinkError):
     """The server does not know this client's key."""
 
     code = "not_paired"
-    hint = "Connect again so that the current connection file is read, or restart the server."
+    hint = "Connect again so that the current connection file is read; with another machine's server, pair again."
+
+
+class BadPairingText(LinkError):
+    """The line that pairs two machines was not copied whole."""
+
+    code = "bad_pairing_text"
+    hint = "Copy the whole line that 'ex4d server pair' prints on the server's machine."
 
 
 class WrongServerKey(LinkError):

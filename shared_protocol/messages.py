@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
 PROTOCOL_VERSION = (1, 2)  # 1.1: previews; 1.2: several workers, priorities, estimates, drain, list of jobs;
-# 1.3: files on the same machine
+# 1.3: files on the same machine; 1.4: pairing, clients; 1.5: metrics
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -360,6 +360,96 @@ class ServerState(Message):
     worker_pid: Count | None = None
     workers: tuple[WorkerState, ...] = ()  # all of them; the fields above tell of the first that works
     draining: bool = False  # it ends when what runs has ended
+
+
+@message("server.metrics")
+@dataclass(frozen=True)
+class AskMetrics(Message):
+    """Ask for numbers about what the server does and holds."""
+
+
+@message("server.numbers")
+@dataclass(frozen=True)
+class MetricValues(Message):
+    """The numbers, by name."""
+
+    values: Params = field(default_factory=dict)
+
+
+# Clients
+
+
+Key = Annotated[str, Matches("[!-~]{40}")]  # a CURVE key in Z85
+Name = Annotated[str, Matches("[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")]
+
+
+@message("client.known")
+@dataclass(frozen=True)
+class KnownClient(Message):
+    """A client that may connect."""
+
+    key: Key
+    name: Name
+    added_at_s: float  # Unix time
+
+
+@message("client.list")
+@dataclass(frozen=True)
+class AskClients(Message):
+    """Ask who may connect. This and all below but joining is for the user who runs the server."""
+
+
+@message("client.names")
+@dataclass(frozen=True)
+class ClientList(Message):
+    """Who may connect, beside the user who runs the server."""
+
+    clients: tuple[KnownClient, ...] = ()
+    listens: tuple[str, ...] = ()  # endpoints that are open now
+
+
+@message("client.add")
+@dataclass(frozen=True)
+class AddClient(Message):
+    """Let a client in whose key is known."""
+
+    key: Key
+    name: Name
+
+
+@message("client.remove")
+@dataclass(frozen=True)
+class RemoveClient(Message):
+    """Refuse a client from now on, by its name or key."""
+
+    name: Annotated[str, Matches("[!-~]{1,64}")]
+
+
+@message("pair.begin")
+@dataclass(frozen=True)
+class BeginPairing(Message):
+    """Make a code with which one client can let itself in."""
+
+    lifetime_s: Annotated[float, Within(1, 3600)] = 600.0
+
+
+@message("pair.code")
+@dataclass(frozen=True)
+class PairingCode(Message):
+    """The code and where it works."""
+
+    code: str
+    endpoint: str
+    server_key: Key
+
+
+@message("pair.join")
+@dataclass(frozen=True)
+class JoinServer(Message):
+    """Let me in: I know the code. The key is the one of this connection."""
+
+    code: Annotated[str, Matches("[A-Z2-7]{8,64}")]
+    name: Name
 
 
 @message("server.stop")

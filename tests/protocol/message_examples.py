@@ -4,14 +4,19 @@
 from pathlib import Path
 
 from shared_protocol.messages import (
+    AddClient,
     AdoptBlob,
     ArtifactRef,
+    AskClients,
     AskJobs,
+    AskMetrics,
     AskStatus,
+    BeginPairing,
     BlobData,
     BlobPlace,
     BlobState,
     CancelJob,
+    ClientList,
     ErrorInfo,
     GetBlob,
     Hello,
@@ -21,12 +26,17 @@ from shared_protocol.messages import (
     JobProgress,
     JobStatus,
     JobSummary,
+    JoinServer,
+    KnownClient,
     Message,
+    MetricValues,
     OutputRef,
+    PairingCode,
     PlaceBlob,
     PrioritiseJob,
     PutBlob,
     Refusal,
+    RemoveClient,
     ServerState,
     StatBlob,
     StopServer,
@@ -41,6 +51,8 @@ GOLDEN_RID = 7
 JOB = "0123456789abcdef0123456789abcdef"
 FILE = ArtifactRef("ab" * 32, 12_345_678)
 ERROR = ErrorInfo("bad_depth", "The depth has 3 frames, the plate has 4.", "Choose another file.", "log: server.log")
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"  # the public key of ZeroMQ's own examples
+CLIENT = KnownClient(KEY, "anna@ws7", 1_700_000_000.25)
 PARAMS = {"depth": "file", "focal_px": 512.5, "frames": [0, 49], "lens": None, "deep": {"flag": True}}
 EXAMPLES: list[Message] = [
     Hello((1, 0), "ex4d add-on 0.1.0"),
@@ -66,6 +78,16 @@ EXAMPLES: list[Message] = [
     AskStatus(),
     ServerState("0.1.0", "fe" * 16, 4711, 3600.5, "/home/artist/ex4d", "server.log", 2, JOB, "take", 0.2, 4712),
     StopServer(),
+    AskMetrics(),
+    MetricValues({"jobs": {"done": 3}, "uptime_s": 5.5}),
+    CLIENT,
+    AskClients(),
+    ClientList((CLIENT,), ("tcp://127.0.0.1:5",)),
+    AddClient(KEY, "anna@ws7"),
+    RemoveClient("anna@ws7"),
+    BeginPairing(60.0),
+    PairingCode("ABCDEFGH23456723", "tcp://192.168.1.5:47411", KEY),
+    JoinServer("ABCDEFGH23456723", "anna@ws7"),
 ]
 
 if __name__ == "__main__":
