@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ex4d.generation.wan.conditions import Conditions
-from ex4d.generation.wan.denoise import Guided, Velocity, guided
+from ex4d.generation.wan.denoise import Velocity
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.files import WanFiles, text_encoder_id
 from ex4d.generation.wan.fp8 import quantise_block, require_fp8
@@ -71,7 +71,7 @@ class Networks:
         self._blocks: StreamedBlocks | None = None
         if streams:
             self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=plan.crosses == "gpu")
-        self.pipeline = WanPipeline(self.models, bind=self._bind, guide=_guide)
+        self.pipeline = WanPipeline(self.models, bind=self._bind)
 
     def rest(self) -> None:
         """Give back what only a job needs."""
@@ -145,12 +145,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _guide(velocity: Velocity, mode: Mode, steps: int) -> Guided:
-    """Guidance; with a cache of steps where the mode has one."""
-    asked = StepCache(velocity, mode.cache_threshold, steps) if mode.cache_threshold > 0 else velocity
-    return guided(asked, mode, steps)
 
 
 class _Arrival:
