@@ -131,21 +131,24 @@ def camera_to_shot(world_to_camera_pose: Array) -> Array:
     return np.asarray(BLENDER_FROM_OPENCV @ np.linalg.inv(world_to_camera_pose) @ CAMERA_FLIP)
 
 
-def shot_from_solved(camera_to_solved: Array, points: Array) -> tuple[Array, Array]:
+def shot_from_solved(camera_to_solved: Array, points: Array, first: Array) -> tuple[Array, Array]:
     """Bring a solve into the shot's world, which is its first camera's frame.
 
     Args:
         camera_to_solved: each frame's pose as Blender's tracking keeps it: Blender's camera axes, any world. [T, 4, 4]
         points: the solved tracks, in that world. [P, 3]
+        first: the earliest camera's pose there, whether its frame is used or not. [4, 4]
 
     Returns:
         world_to_camera of each frame, rigid, OpenCV axes [T, 4, 4], and the points in the shot's world [P, 3].
     """
-    to_first = CAMERA_FLIP @ np.linalg.inv(camera_to_solved[0])
+    to_first = CAMERA_FLIP @ np.linalg.inv(first)
+    camera_to_world = to_first @ camera_to_solved @ CAMERA_FLIP
+    left, _, right = np.linalg.svd(camera_to_world[:, :3, :3])  # the nearest rotations: Blender keeps float32
+    rotations = (left @ right).transpose(0, 2, 1)
     poses = np.tile(np.eye(4), (len(camera_to_solved), 1, 1))
-    for pose, camera_to_world in zip(poses, to_first @ camera_to_solved @ CAMERA_FLIP, strict=True):
-        rotation = _rotation(camera_to_world, "the solved camera")
-        pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ camera_to_world[:3, 3]
+    poses[:, :3, :3] = rotations
+    poses[:, :3, 3] = -np.einsum("nij,nj->ni", rotations, camera_to_world[:, :3, 3])
     return poses, points @ to_first[:3, :3].T + to_first[:3, 3]
 
 

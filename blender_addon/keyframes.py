@@ -2,9 +2,9 @@
 """A camera move as ordinary keyframes of a Blender camera."""
 
 import numpy as np
-from mathutils import Matrix
+from mathutils import Matrix, Vector
 
-from . import compat, path_sampling, shots
+from . import compat, motion, path_sampling, shots
 from .errors import CameraPathError
 from .moves import Keys, Pose, Stand
 
@@ -35,9 +35,11 @@ def stand_of(context, camera, target, frame_start):
         axes = pose[:3, :3] / np.linalg.norm(pose[:3, :3], axis=0)
         if target is not None:
             subject = np.array(target.evaluated_get(graph).matrix_world.translation)
-        elif state.subject_distance and shots.in_scene(scene, state.root):
-            to_scene = state.root.evaluated_get(graph).matrix_world
-            subject = np.array(to_scene @ Matrix.Translation((0, state.subject_distance, 0)).translation)
+        elif state.subject_distance and shots.in_scene(scene, state.source_camera):
+            filmed_from = state.root.evaluated_get(graph).matrix_world @ motion.pose_at(
+                state.source_camera, state.plate_start
+            )
+            subject = np.array(filmed_from @ Vector((0, 0, -state.subject_distance)))
         else:
             focus = camera.data.dof
             subject = pose[:3, 3] - (focus.focus_distance if focus.use_dof else FAR_SUBJECT) * axes[:, 2]

@@ -111,7 +111,7 @@ class EX4D_PT_plate(SidebarPanel, Panel):
         row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
-            size, length = f"{state.plate_width} x {state.plate_height}", f"{state.plate_frames} frames"
+            size, length = f"{state.plate_width} x {state.plate_height}", f"{state.film_frames} frames"
             layout.label(text=f"{size}, {length}, {state.plate_fps:.6g} fps", icon="BLANK1")
             if state.plate_notice and not state.is_reconstructed:
                 facts(layout, context, [(line, "INFO") for line in state.plate_notice.splitlines()])
@@ -139,6 +139,7 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
             layout.prop(state, "depth_file", text="File")
             layout.prop(state, "depth_kind")
         self.draw_distances(layout, state)
+        layout.prop(state, "use_scene_range")
         if reconstruction.asks_for_licence(state):
             layout.prop(state, "accept_licence")
         button(layout, Step.RECONSTRUCT, "ex4d.reconstruct", "MESH_GRID")

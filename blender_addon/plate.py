@@ -225,7 +225,8 @@ def import_plate(scene, plate: Plate, frame_start: int):
     state.plate_plane = _plate_plane(scene, f"{name} plate", camera, plate, frame_start)
     state.plate_clip = plate.clip
     state.plate_width, state.plate_height = plate.width, plate.height
-    state.plate_fps, state.plate_frames, state.plate_start = plate.fps, plate.frame_count, frame_start
+    state.plate_fps, state.film_frames, state.film_start = plate.fps, plate.frame_count, frame_start
+    state.plate_frames, state.plate_start = plate.frame_count, frame_start
     scene.camera = camera
     if solve.is_solved(plate.clip):
         take_solve(scene, plate.clip)

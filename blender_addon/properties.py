@@ -96,8 +96,18 @@ class EX4D_SceneState(PropertyGroup):
     plate_width: IntProperty(name="Plate Width")
     plate_height: IntProperty(name="Plate Height")
     plate_fps: FloatProperty(name="Plate Frame Rate")
-    plate_start: IntProperty(name="First Frame", description="Scene frame that shows the plate's first frame")
-    plate_frames: IntProperty(name="Plate Length")
+    film_start: IntProperty(name="File's First Frame", description="Scene frame that shows the file's first frame")
+    film_frames: IntProperty(name="File Length")
+    plate_start: IntProperty(name="First Frame", description="Scene frame that shows the first frame used")
+    plate_frames: IntProperty(name="Plate Length", description="How many frames are used")
+    asked_frames: IntProperty(name="Asked Frames", description="How many frames the last reconstruction was asked for")
+    use_scene_range: BoolProperty(
+        name="Scene Range Only",
+        description=(
+            "Reconstruct only the frames from the scene's start to its end: for long plates, whose mesh would be "
+            "large. Leave some frames before and after the cut as handles"
+        ),
+    )
     plate_notice: StringProperty(name="Plate Notice", description="What the import set, a line for each fact")
 
     depth_source: EnumProperty(

@@ -41,8 +41,10 @@ def start(scene):
     """
     state = scene.ex4d
     folder = shots.shot_folder(scene)
-    solved = solve.read_solve(state.plate_clip, state.plate_frames) if uses_solve(state) else None
-    params, inputs = job_of(state, solved)
+    frames = frames_to_use(scene)
+    solved = solve.read_solve(state.plate_clip, frames) if uses_solve(state) else None
+    params, inputs = job_of(state, frames, solved)
+    state.asked_frames = len(frames)
     send = partial(_send, state.shot_id, params, inputs, folder)
     if solved is None:
         send({})
@@ -57,11 +59,30 @@ def _send(shot_id, params, inputs, folder, solve_files):
     session.start_job("Reconstruction", "reconstruct", params, inputs, folder, on_done)
 
 
-def job_of(state, solved):
+def frames_to_use(scene) -> range:
+    """Return which of the file's frames are to be reconstructed, counted from 0.
+
+    Raises:
+        ShotDataError: the scene's range is to be used, and leaves the plate.
+    """
+    state = scene.ex4d
+    if not state.use_scene_range:
+        return range(state.film_frames)
+    frames = range(scene.frame_start - state.film_start, scene.frame_end + 1 - state.film_start)
+    if not frames or frames[0] < 0 or frames[-1] >= state.film_frames:
+        raise ShotDataError(
+            f"The plate's file covers frames {state.film_start} to {state.film_start + state.film_frames - 1}, the "
+            f"scene {scene.frame_start} to {scene.frame_end}. Set the scene's start and end inside the plate."
+        )
+    return frames
+
+
+def job_of(state, frames, solved):
     """Return (params, inputs) of a shot's reconstruct job, without the solve's files.
 
     Args:
         state: of the scene.
+        frames: of `frames_to_use`.
         solved: the plate's camera motion; None when it is not used.
 
     Raises:
@@ -76,6 +97,8 @@ def job_of(state, solved):
         "convention": "exact",
         "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
     }
+    if len(frames) != state.film_frames:
+        params |= {"frame_start": frames.start, "frame_count": len(frames)}
     if solved is None:
         params["focal_px"] = source_focal_px(state)  # a solve brings its own lens
     if options := depth_options(state, solved):
@@ -85,7 +108,7 @@ def job_of(state, solved):
         depth = shots.absolute(state.depth_file)
         if not state.depth_file or not depth.is_file():
             raise ShotDataError("Choose a depth file, or another depth source.")
-        inputs |= depth_inputs(depth, state.plate_frames)
+        inputs |= depth_inputs(depth, len(frames))
         params["depth_kind"] = state.depth_kind
     return params, inputs
 
@@ -189,6 +212,7 @@ def _place(scene, mesh, shot):
     state, arrays = scene.ex4d, shot.arrays
     if not shots.in_scene(scene, state.root):
         raise ShotDataError(f"The Empty of shot {state.shot_name} was deleted. Import the plate again.")
+    notices = _take_range(scene, shot)
     image = _plate_image(state, shot.folder / "plate.mkv")
     item = state.mesh
     if not shots.in_scene(scene, item):
@@ -202,7 +226,18 @@ def _place(scene, mesh, shot):
     _place_as_filmed(scene, arrays.source_camera_to_world)
     if shots.in_scene(scene, state.plate_plane):
         state.plate_plane.hide_viewport = state.plate_plane.hide_render = True
-    _remember(scene, shot)
+    _remember(scene, shot, notices)
+
+
+def _take_range(scene, shot):
+    """Let the scene know which of the file's frames the shot has, and say where Blender had counted others."""
+    state, count = scene.ex4d, shot.arrays.frame_count
+    first = shot.record.get("plate", {}).get("first_frame", 0)
+    state.plate_start, state.plate_frames = state.film_start + first, count
+    if count == state.asked_frames:
+        return []
+    scene.frame_end = state.plate_start + count - 1
+    return [f"The plate has {count} frames, not {state.asked_frames} as Blender read."]
 
 
 def _place_as_filmed(scene, camera_to_world):
@@ -234,14 +269,10 @@ def _plate_image(state, path):
     return image
 
 
-def _remember(scene, shot):
+def _remember(scene, shot, notices):
     """Write what the artist should know about the reconstruction, and correct what Blender had read differently."""
     state, arrays = scene.ex4d, shot.arrays
-    notices = list(shot.record.get("notices", ()))
-    if arrays.frame_count != state.plate_frames:
-        notices.append(f"The plate has {arrays.frame_count} frames, not {state.plate_frames} as Blender read.")
-        state.plate_frames = arrays.frame_count
-        scene.frame_end = state.plate_start + arrays.frame_count - 1
+    notices = [*shot.record.get("notices", ()), *notices]
     if (arrays.width, arrays.height) != (state.plate_width, state.plate_height):
         notices.append(f"The plate is {arrays.width} x {arrays.height} upright; the scene now has that size.")
         state.plate_width, state.plate_height = arrays.width, arrays.height

@@ -2,7 +2,7 @@
 """The camera that filmed the plate, as Blender's motion tracking solved it.
 
 Blender keeps a camera's pose as camera to world in its own axes, for clip frames that begin at 1. A shot's world is
-the first plate camera's frame; its unit is the solve's.
+that of its earliest camera; its unit is the solve's.
 """
 
 from dataclasses import dataclass
@@ -63,12 +63,12 @@ def facts(clip) -> str:
     return f"{frames} frames, {points} points, error {found.reconstruction.average_error:.2f} px"
 
 
-def read_solve(clip, frame_count: int) -> Solve:
+def read_solve(clip, frames: range) -> Solve:
     """Return the solve of a plate.
 
     Args:
-        clip: a movie clip whose first frame is the plate's.
-        frame_count: length of the plate.
+        clip: the plate's movie clip.
+        frames: those used, counted from 0 at the clip's first frame.
 
     Raises:
         SolveError: it does not cover the plate, or the clip is not the one that a reconstruction sees.
@@ -81,23 +81,24 @@ def read_solve(clip, frame_count: int) -> Solve:
             f"The pixels of '{clip.name}' are not square (aspect {lens.pixel_aspect:g}). Use a desqueezed plate, with "
             "Pixel Aspect 1 in the clip's lens settings."
         )
-    poses = {camera.frame: np.array(camera.matrix, dtype=np.float64) for camera in found.reconstruction.cameras}
-    missing = [frame for frame in range(1, frame_count + 1) if frame not in poses]
+    poses = {camera.frame - 1: np.array(camera.matrix, dtype=np.float64) for camera in found.reconstruction.cameras}
+    missing = [frame for frame in frames if frame not in poses]
     if missing:
         raise SolveError(
-            f"The solve of '{clip.name}' has no camera for {len(missing)} of the plate's {frame_count} frames, the "
-            f"first at clip frame {missing[0]}. Track more points there and solve again."
+            f"The solve of '{clip.name}' has no camera for {len(missing)} of the {len(frames)} frames used, the first "
+            f"at clip frame {missing[0] + 1}. Track more points there and solve again, or reconstruct the scene's "
+            "range only."
         )
-    solved = np.stack([poses[frame] for frame in range(1, frame_count + 1)])
+    solved = np.stack([poses[frame] for frame in frames])
     bundles = np.array([track.bundle[:] for track in found.tracks if track.has_bundle], dtype=np.float64)
-    world_to_camera, points = shot_from_solved(solved, bundles.reshape(-1, 3))
+    world_to_camera, points = shot_from_solved(solved, bundles.reshape(-1, 3), poses[min(poses)])
     width, height = clip.size
     cameras = SampledPath(
         world_to_camera,
-        np.tile(intrinsics_of(lens, width, height), (frame_count, 1, 1)),
+        np.tile(intrinsics_of(lens, width, height), (len(frames), 1, 1)),
         width,
         height,
-        np.arange(frame_count, dtype=np.float64),
+        np.arange(len(frames), dtype=np.float64),
     )
     return Solve(cameras, points)
 
@@ -153,8 +154,10 @@ def tracked_scene_matrix(scene, clip):
             if constraint.type != "CAMERA_SOLVER" or constraint.mute:
                 continue
             if clip == (scene.active_clip if constraint.use_active_clip else constraint.clip):
-                first = Matrix(next(c.matrix for c in _camera_object(clip).reconstruction.cameras if c.frame == 1))
-                return _without_constraints(item) @ first @ Matrix(camera_to_shot(np.eye(4)).tolist()).inverted()
+                first = min(_camera_object(clip).reconstruction.cameras, key=lambda camera: camera.frame).matrix
+                return (
+                    _without_constraints(item) @ Matrix(first) @ Matrix(camera_to_shot(np.eye(4)).tolist()).inverted()
+                )
     return None
 
 

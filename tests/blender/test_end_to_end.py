@@ -139,7 +139,7 @@ def test_a_moving_plate_stands_still_and_its_own_view_misses_nothing(connected, 
     finish(connected)
     assert "in the solve's unit" in state.depth_notice
     assert any("lens comes from the source camera" in line for line in state.shot_notice.splitlines())
-    found = connected.solve.read_solve(clip, FRAMES).cameras.world_to_camera
+    found = connected.solve.read_solve(clip, range(FRAMES)).cameras.world_to_camera
     for frame in (0, FRAMES - 1):
         scene.frame_set(1 + frame)
         pose = connected.cameras.world_to_camera(

@@ -44,7 +44,7 @@ def unit_of(solved, cameras):
 
 def test_a_solve_keeps_every_track_within_a_hundredth_of_a_pixel(addon, clip, truth):
     cameras, points, intrinsics = truth
-    found = addon.solve.read_solve(clip, LENGTH)
+    found = addon.solve.read_solve(clip, range(LENGTH))
     np.testing.assert_allclose(found.cameras.intrinsics, np.tile(intrinsics, (LENGTH, 1, 1)), atol=1e-3)
     np.testing.assert_allclose(found.cameras.world_to_camera[0], np.eye(4), atol=1e-6)
     assert found.points.shape == points.shape
@@ -124,14 +124,14 @@ def test_without_a_solve_the_tracked_source_says_what_is_missing(addon, fake, im
 def test_a_solve_with_a_gap_is_refused_with_the_first_missing_frame(addon, saved, scene, fake, clip):
     solve(clip, first_frame=4)
     bpy.ops.ex4d.plate_from_clip(clip=clip.name)
-    with pytest.raises(RuntimeError, match=r"no camera for 3 of the plate's 24 frames, the first at clip frame 1\."):
+    with pytest.raises(RuntimeError, match=r"no camera for 3 of the 24 frames used, the first at clip frame 1\."):
         bpy.ops.ex4d.reconstruct()
 
 
 def test_pixels_that_are_not_square_are_refused(addon, clip, truth):
     clip.tracking.camera.pixel_aspect = 2
     with pytest.raises(addon.errors.SolveError, match="not square"):
-        addon.solve.read_solve(clip, LENGTH)
+        addon.solve.read_solve(clip, range(LENGTH))
 
 
 def test_lens_distortion_is_said_in_pixels_of_the_corner(addon, clip, truth):
@@ -149,7 +149,7 @@ def test_lens_distortion_is_said_in_pixels_of_the_corner(addon, clip, truth):
 @pytest.fixture
 def stands(addon, travelling, truth, fake):
     """The travelling plate, reconstructed. Returns its points in the shot's world."""
-    found = addon.solve.read_solve(travelling.plate_clip, LENGTH)
+    found = addon.solve.read_solve(travelling.plate_clip, range(LENGTH))
     display = exact_display(np.full((LENGTH, HEIGHT, WIDTH), 5.0, np.float32), 40 / 36 * WIDTH)
     display["intrinsics"] = found.cameras.intrinsics[0]
     display["source_camera_to_world"] = np.linalg.inv(found.cameras.world_to_camera)
@@ -233,7 +233,7 @@ def test_the_shot_lies_where_the_artist_oriented_the_solve(addon, scene, clip, t
     bpy.ops.ex4d.plate_from_clip(clip=clip.name)
     state = scene.ex4d
     assert "where the scene's tracked camera was oriented" in state.plate_notice
-    found = addon.solve.read_solve(clip, LENGTH)
+    found = addon.solve.read_solve(clip, range(LENGTH))
     for frame in (0, 12, LENGTH - 1):
         scene.frame_set(START + frame)
         addon.motion.place(
@@ -263,3 +263,19 @@ def test_a_clip_whose_file_is_gone_is_refused(addon, saved, scene, clip, tmp_pat
         bpy.ops.ex4d.plate_from_clip(clip=clip.name)
     bpy.data.movieclips.remove(clip)
     assert not bpy.ops.ex4d.plate_from_clip.poll()
+
+
+def test_a_part_of_the_plate_needs_a_solve_of_that_part_only(addon, saved, scene, fake, clip):
+    cameras, _, _ = solve(clip, first_frame=4)
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    scene.ex4d.use_scene_range, scene.ex4d.depth_source = True, "preview"
+    scene.frame_start, scene.frame_end = START + 9, START + 14
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    _, _, params, inputs, _ = fake.submitted[-1]
+    assert (params["frame_start"], params["frame_count"]) == (9, 6)
+    with np.load(inputs["source_camera"], allow_pickle=False) as file:
+        sent = file["world_to_camera"]
+    assert len(sent) == 6
+    turned = (cameras[9][:3, :3].T @ cameras[3][:3, :3]).round(4)
+    np.testing.assert_allclose(sent[0][:3, :3], turned, atol=1e-3)  # the world is the earliest solved camera's
