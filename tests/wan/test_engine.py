@@ -15,7 +15,7 @@ from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.errors import Cancelled, InputError, MachineError
 from ex4d.generation import ENGINES, GenerateOptions
 from ex4d.generation.room import make_room
-from ex4d.generation.wan import resident
+from ex4d.generation.wan import networks, resident
 from ex4d.generation.wan.engine import Loaded, WanEngine, paint_settings
 from ex4d.generation.wan.memory_plan import GIB, Machine, Window
 from ex4d.generation.wan.pipeline import WanPipeline
@@ -129,10 +129,16 @@ def weights(tmp_path, monkeypatch):
     resident.release()
 
 
-def lent(quality="lossless", machine=BIG, prompt="a flower", loras=()):
+def lent(quality="lossless", machine=BIG, prompt="a flower", loras=(), others=()):
     options = GenerateOptions(quality=quality, steps=1, prompt=prompt, negative_prompt="turns", loras=loras)
     return resident.lent_painter(
-        paint_settings(options), WINDOW, options, device=CPU, dtype=torch.float32, read=lambda: machine
+        paint_settings(options),
+        WINDOW,
+        options,
+        device=CPU,
+        dtype=torch.float32,
+        read=lambda: machine,
+        find_others=lambda plan, mode: list(others),
     )
 
 
@@ -145,13 +151,13 @@ def painted(loaded, quality="lossless", prompt="a flower"):
 def test_networks_stay_for_the_next_take_that_needs_the_same(weights):
     with lent() as loaded:
         first = painted(loaded)
-        networks = resident._held.networks
+        kept = resident._held.networks
     assert json.loads(json.dumps(loaded.settings))["gpu"] == "NVIDIA H200"
     with lent(prompt="a flower turns") as loaded:
-        assert resident._held.networks is networks
+        assert resident._held.networks is kept
         assert (painted(loaded, prompt="a flower turns") != first).any()
     with lent("reference") as loaded:
-        assert resident._held.networks is not networks
+        assert resident._held.networks is not kept
         painted(loaded, "reference")
     resident.release()
     assert resident._held is None
@@ -169,6 +175,22 @@ def test_a_small_gpu_streams_and_paints_the_same(weights, quality):
     with lent(quality, SMALL, prompt="turns a flower") as loaded:
         assert resident._held.plan.text_encoder == "alone"
         assert (painted(loaded, quality, "turns a flower") != expected).any()
+
+
+def test_two_devices_paint_the_same_together(weights, monkeypatch):
+    monkeypatch.setattr(networks, "SHARED_NETWORK", "shared_for_tests:network")
+    with lent() as loaded:
+        expected = painted(loaded).astype(int)
+    resident.release()
+    with lent(others=[CPU]) as loaded:
+        together = resident._held.networks
+        assert np.abs(painted(loaded) - expected).max() <= 1
+    with lent(others=[CPU]):
+        assert resident._held.networks is together
+    together._team.close()
+    with lent() as loaded:
+        assert resident._held.networks is not together, "a team that has ended is replaced"
+        assert np.abs(painted(loaded) - expected).max() <= 1
 
 
 def test_what_goes_wrong_leaves_nothing_half_done(weights):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Wan2.1's networks where a memory plan puts them."""
+"""Wan2.1's networks where a memory plan puts them, on one GPU or shared among several."""
 
 import contextlib
 import gc
@@ -7,27 +7,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
+from ex4d.generation.wan.arrival import Arrival
 from ex4d.generation.wan.conditions import Conditions
-from ex4d.generation.wan.denoise import Velocity
+from ex4d.generation.wan.denoise import Velocity, guided
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.files import WanFiles, text_encoder_id
-from ex4d.generation.wan.fp8 import quantise_block, require_fp8
+from ex4d.generation.wan.fp8 import require_fp8
 from ex4d.generation.wan.loading import load_models, load_text_encoder
 from ex4d.generation.wan.memory_plan import MemoryPlan
 from ex4d.generation.wan.models import TextEncoder, WanModels
 from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.parallel import Team
 from ex4d.generation.wan.pipeline import WanPipeline, velocity_of
 from ex4d.generation.wan.prompts import prompt_embeddings
+from ex4d.generation.wan.sharing import SHARED_NETWORK, sharing_arguments
 from ex4d.generation.wan.streaming import StreamedBlocks
-from ex4d.progress import ProgressCallback
+from ex4d.progress import Progress, ProgressCallback
 
 CPU = torch.device("cpu")
 
 
 class Networks:
-    """The networks of one quality, ready to paint, on one GPU."""
+    """The networks of one quality, ready to paint."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Networks:
         device: torch.device,
         dtype: torch.dtype = torch.bfloat16,
         progress: ProgressCallback | None = None,
+        others: Sequence[torch.device] = (),
     ) -> None:
         """Load them.
 
@@ -47,9 +50,10 @@ class Networks:
             device: where they compute.
             dtype: of the weights.
             progress: told after every block of the DiT; it may cancel.
+            others: devices that compute the DiT together with this one; only where nothing streams.
 
         Raises:
-            MachineError: a file is damaged, or the GPU cannot compute in 8 bits.
+            MachineError: a file is damaged, the GPU cannot compute in 8 bits, or a process of another one failed.
             InputError: a LoRA is for another model.
         """
         if mode.fp8:
@@ -61,7 +65,7 @@ class Networks:
             dtype,
             mode.precision,
             encoders_device=CPU if plan.encoders == "visits" else None,
-            each_block=_Arrival(mode.fp8, CPU if streams else None),
+            each_block=Arrival(mode.fp8, CPU if streams else None),
             progress=progress,
         )
         self._files, self._dtype = files, dtype
@@ -71,7 +75,19 @@ class Networks:
         self._blocks: StreamedBlocks | None = None
         if streams:
             self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=plan.crosses == "gpu")
-        self.pipeline = WanPipeline(self.models, bind=self._bind)
+        self._team: Team | None = None
+        if others:
+            heads = models.dit.blocks[0].self_attn.num_heads
+            if progress is not None:
+                progress(Progress("Loading Wan2.1 on the other GPUs", 0, 0))
+            self._team = Team([device, *others], SHARED_NETWORK, sharing_arguments(files, mode, dtype), heads)
+        guide = guided if self._team is None else self._team.guide
+        self.pipeline = WanPipeline(self.models, bind=self._bind, guide=guide)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all processes that share the DiT are there."""
+        return self._team is None or self._team.alive
 
     def rest(self) -> None:
         """Give back what only a job needs."""
@@ -98,12 +114,16 @@ class Networks:
 
     def close(self) -> None:
         """Free the memory. The networks are of no use afterwards."""
+        if self._team is not None:
+            self._team.close()
         if self._blocks is not None:
             self._blocks.close()
         self._text_encoder = None
-        del self.pipeline, self.models, self._blocks
+        del self.pipeline, self.models, self._blocks, self._team
 
     def _bind(self, models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
+        if self._team is not None:
+            return self._team.bind(models, conditions, mode)
         if self._blocks is not None:
             return FastForward(models.dit, conditions, mode, blocks=self._blocks)
         return velocity_of(models, conditions, mode)
@@ -145,24 +165,3 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-class _Arrival:
-    """What happens to each block as soon as its weights are on the GPU: 8 bits, and on to where it waits."""
-
-    def __init__(self, fp8: bool, home: torch.device | None) -> None:
-        self._fp8, self._home = fp8, home
-        self._last: nn.Module | None = None
-
-    def __call__(self, number: int, block: nn.Module) -> None:
-        # One block late, for the last one keeps its 16 bits, as the first one does.
-        if self._fp8 and self._last is not None:
-            quantise_block(self._last)
-            self._send(self._last)
-        self._last = block if number > 0 else None
-        if self._last is None or not self._fp8:
-            self._send(block)
-
-    def _send(self, block: nn.Module) -> None:
-        if self._home is not None:
-            block.to(self._home)

@@ -30,8 +30,10 @@ from ex4d.generation.wan.memory_plan import (
 )
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.networks import Networks, free_memory, read_prompts
+from ex4d.generation.wan.out_of_memory import let_go, ran_out
 from ex4d.generation.wan.prompts import are_known
 from ex4d.generation.wan.settings import PaintSettings
+from ex4d.generation.wan.sharing import free_gpus
 from ex4d.progress import Progress, ProgressCallback
 
 GPU = torch.device("cuda", 0)
@@ -47,7 +49,7 @@ class _Key:
     encoders: str
     crosses: str
     resident_blocks: int
-    device: torch.device
+    devices: tuple[torch.device, ...]
 
 
 @dataclass
@@ -70,6 +72,7 @@ def lent_painter(
     device: torch.device = GPU,
     dtype: torch.dtype = torch.bfloat16,
     read: Callable[[], Machine] = read_machine,
+    find_others: Callable[[MemoryPlan, Mode], list[torch.device]] = free_gpus,
 ) -> Iterator[Loaded]:
     """Lend a painter for a take; see `engine.Load`.
 
@@ -78,6 +81,7 @@ def lent_painter(
         progress: told while networks are loaded; it may cancel.
         device, dtype: where and in what to compute.
         read: tells what memory is free.
+        find_others: tells which devices compute together with this one.
 
     Raises:
         MachineError: weights are missing, the take does not fit into memory, or it ran out; says what would fit.
@@ -90,19 +94,20 @@ def lent_painter(
         machine = _as_if_empty(read())
         plan = plan_memory(machine, window, mode, known)
         try:
-            networks = _networks(files, mode, plan, prompts, device, dtype, progress)
-            yield Loaded(networks.pipeline, plan.notices, _described(files, machine, plan, device))
+            devices = _devices(plan, mode, device, find_others)
+            networks = _networks(files, mode, plan, prompts, devices, dtype, progress)
+            yield Loaded(networks.pipeline, plan.notices, _described(files, machine, plan, devices))
             networks.rest()
-        except torch.OutOfMemoryError as error:
-            release()
-            raise MachineError(_out_of_memory(machine, window, mode, known)) from error
         except Ex4dError:
             if _held is not None:  # cancelled, or refused: the networks are as they were
                 _held.networks.rest()
             raise
-        except BaseException:
+        except BaseException as error:
             release()
-            raise
+            if not ran_out(error):
+                raise
+            let_go(error)
+            raise MachineError(_out_of_memory(machine, window, mode, known)) from error
 
 
 def release() -> None:
@@ -128,22 +133,22 @@ def _networks(
     mode: Mode,
     plan: MemoryPlan,
     prompts: tuple[str, str],
-    device: torch.device,
+    devices: tuple[torch.device, ...],
     dtype: torch.dtype,
     progress: ProgressCallback | None,
 ) -> Networks:
     """The ones that are held, when they are the right ones; else others in their place."""
     global _held
-    key = _Key(files, mode.precision, mode.fp8, plan.encoders, plan.crosses, plan.resident_blocks, device)
-    if _held is not None and _held.key != key:
+    key = _Key(files, mode.precision, mode.fp8, plan.encoders, plan.crosses, plan.resident_blocks, devices)
+    if _held is not None and (_held.key != key or not _held.networks.whole):
         release()
     if plan.text_encoder == "alone":
         with contextlib.nullcontext() if _held is None else _held.networks.set_aside():
-            read_prompts(files, prompts, device, dtype, progress)
+            read_prompts(files, prompts, devices[0], dtype, progress)
     if _held is None:
         if progress is not None:
             progress(Progress("Loading Wan2.1", 0, 0))
-        networks = Networks(files, mode, plan, device, dtype, progress)
+        networks = Networks(files, mode, plan, devices[0], dtype, progress, devices[1:])
         _held = _Held(key, networks, plan)
     _held.plan = plan
     _held.networks.keep_text_encoder = plan.text_encoder == "gpu"
@@ -166,13 +171,25 @@ def _out_of_memory(machine: Machine, window: Window, mode: Mode, known: bool) ->
     return f"{text} What takes less: {'; or '.join(ways)}." if ways else text
 
 
-def _described(files: WanFiles, machine: Machine, plan: MemoryPlan, device: torch.device) -> dict[str, Json]:
+def _devices(
+    plan: MemoryPlan, mode: Mode, device: torch.device, find: Callable[[MemoryPlan, Mode], list[torch.device]]
+) -> tuple[torch.device, ...]:
+    """Where the take is computed; where the last one was, if that fits: what those networks hold is not free now."""
+    if _held is not None and len(_held.key.devices) > 1 and mode.precision == "fast" and not plan.streams:
+        return _held.key.devices
+    return (device, *find(plan, mode))
+
+
+def _described(
+    files: WanFiles, machine: Machine, plan: MemoryPlan, devices: tuple[torch.device, ...]
+) -> dict[str, Json]:
     """What take.json keeps of the machine and the weights."""
     packages: dict[str, Json] = {name: version(name) for name in ("torch", "diffsynth")}
     return {
         "weights": described(files),
         "gpu": machine.name,
+        "gpus": len(devices),
         "memory": plan.label,
-        "attention": best_backend(device),
+        "attention": best_backend(devices[0]),
         "versions": {**packages, "python": platform.python_version()},
     }

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several GPUs for one take: which of them, and the network in each other one's process."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ex4d.document import Json
+from ex4d.generation.wan.arrival import Arrival
+from ex4d.generation.wan.conditions import Conditions
+from ex4d.generation.wan.denoise import Velocity
+from ex4d.generation.wan.fast_forward import FastForward, Sharding
+from ex4d.generation.wan.files import WanFiles
+from ex4d.generation.wan.fp8 import require_fp8
+from ex4d.generation.wan.loading import load_models
+from ex4d.generation.wan.memory_plan import MemoryPlan, read_machine
+from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.parallel import Network
+from ex4d.generation.wan.ranks import usable
+
+CPU = torch.device("cpu")
+SHARED_NETWORK = f"{__name__}:shared_network"
+
+
+def free_gpus(plan: MemoryPlan, mode: Mode) -> list[torch.device]:
+    """The GPUs beside the first that can share a take: those with room for what the first one holds.
+
+    None for quality reference, which is one GPU's arithmetic, and for networks that are streamed.
+    """
+    if mode.precision == "reference" or plan.streams or plan.crosses == "visits" or not torch.cuda.is_available():
+        return []
+    roomy = [number for number in range(1, torch.cuda.device_count()) if read_machine(number).free >= plan.peak]
+    return [torch.device("cuda", number) for number in roomy[: usable(len(roomy) + 1) - 1]]
+
+
+def sharing_arguments(files: WanFiles, mode: Mode, dtype: torch.dtype) -> dict[str, Any]:
+    """What the other processes are told, as JSON: see `shared_network`."""
+    paths: dict[str, Json] = {
+        name: str(getattr(files, name))
+        for name in ("config", "text_encoder", "tokenizer", "image_encoder", "vae", "adapter")
+    }
+    paths["dit"] = [str(path) for path in files.dit]
+    paths["loras"] = [[str(path), strength] for path, strength in files.loras]
+    return {"files": paths, "fp8": mode.fp8, "dtype": str(dtype).removeprefix("torch.")}
+
+
+def shared_network(device: torch.device, files: dict[str, Any], fp8: bool, dtype: str) -> Network:
+    """Load the DiT in another GPU's process; see `parallel.Team`."""
+    if fp8:
+        require_fp8(device)
+    places: dict[str, Any] = {name: Path(path) for name, path in files.items() if isinstance(path, str)}
+    places["dit"] = tuple(Path(path) for path in files["dit"])
+    places["loras"] = tuple((Path(path), float(strength)) for path, strength in files["loras"])
+    models = load_models(
+        WanFiles(**places), device, getattr(torch, dtype), encoders_device=CPU, each_block=Arrival(fp8, None)
+    )
+    dit = models.dit
+    del models  # the painting process encodes and decodes
+
+    def bind(conditions: Conditions, mode: Mode, sharding: Sharding | None) -> Velocity:
+        return FastForward(dit, conditions, mode, sharding=sharding)
+
+    return bind
