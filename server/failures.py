@@ -75,6 +75,7 @@ HINTS = {
     "missing_artifact": "Try again: the files are sent once more.",
     "not_paired": "Pair with this server: ex4d server pair on its machine, ex4d server join on yours.",
     "not_yours": "Ask whoever sent the job, or the user who runs the server.",
+    "not_finite": "Try another seed or quality; check the weights when it happens again.",
     "out_of_memory": "Use fewer frames or a smaller plate, or close other programs.",
     "quota": "Wait until some of your jobs are done, or cancel those that you do not need.",
     "server_lost": "The job stopped the server several times. Look into the log before you try it again.",
