@@ -96,11 +96,13 @@ def lent_painter(
         try:
             devices = _devices(plan, mode, device, find_others)
             networks = _networks(files, mode, plan, prompts, devices, dtype, progress)
-            yield Loaded(networks.pipeline, plan.notices, _described(files, machine, plan, devices))
+            yield Loaded(networks.pipeline, plan.notices, _described(files, mode, machine, plan, devices))
             networks.rest()
-        except Ex4dError:
-            if _held is not None:  # cancelled, or refused: the networks are as they were
+            free_memory()
+        except Ex4dError as error:  # cancelled, or refused: networks that were loaded are as they were
+            if _held is not None:
                 _held.networks.rest()
+            let_go(error)
             raise
         except BaseException as error:
             release()
@@ -181,7 +183,7 @@ def _devices(
 
 
 def _described(
-    files: WanFiles, machine: Machine, plan: MemoryPlan, devices: tuple[torch.device, ...]
+    files: WanFiles, mode: Mode, machine: Machine, plan: MemoryPlan, devices: tuple[torch.device, ...]
 ) -> dict[str, Json]:
     """What take.json keeps of the machine and the weights."""
     packages: dict[str, Json] = {name: version(name) for name in ("torch", "diffsynth")}
@@ -190,6 +192,6 @@ def _described(
         "gpu": machine.name,
         "gpus": len(devices),
         "memory": plan.label,
-        "attention": best_backend(devices[0]),
+        "attention": "torch" if mode.precision == "reference" else best_backend(devices[0]),
         "versions": {**packages, "python": platform.python_version()},
     }
