@@ -33,9 +33,10 @@ from ex4d.raster import Rasteriser, rasteriser
 from ex4d.shot import Shot, shot_from
 from ex4d.source_camera import read_source_cameras, seen_from_the_plate
 from ex4d.storage import file_sha256
-from ex4d.takes import Take, read_take_clips, write_take, write_take_clips
+from ex4d.takes import Take, read_take_clips, take_folder, write_take, write_take_clips
 from ex4d.video import Clip, read_video
 
+TOLD = ("color.mkv", "mask.mkv")  # what an engine is told, as an artist may have changed it
 SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")  # what a take is made from, beside its camera
 
 
@@ -203,6 +204,7 @@ def generate_take(
         engine=painter.name,
         seed=options.seed,
         settings=painted.settings,
+        hashes=take.hashes | {file: file_sha256(take_folder(folder, take.name) / file, "Hashing") for file in TOLD},
         commercial_use=allowed_by_all(take.commercial_use, painter.commercial_use),
         painting_notices=(*painted.notices, *notices),
     )

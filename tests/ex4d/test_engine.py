@@ -7,8 +7,11 @@ import importlib.util
 import json
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import Conditioning, render_conditioning
@@ -16,11 +19,16 @@ from ex4d.errors import Cancelled, InputError, MachineError, ShapeError
 from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.options import Lora, lora
 from ex4d.generation.wan import availability
+from ex4d.generation.wan import engine as engine_module
 from ex4d.generation.wan.availability import can_paint, need_wan
 from ex4d.generation.wan.engine import EROSION_PX, Loaded, WanEngine, paint_settings
+from ex4d.generation.wan.follower import Follower
+from ex4d.generation.wan.framing import framing
+from ex4d.generation.wan.latent_preview import latent_picture
 from ex4d.generation.wan.modes import MODES
-from ex4d.generation.wan.preparation import Limits
+from ex4d.generation.wan.preparation import Limits, Work
 from ex4d.generation.wan.settings import NEGATIVE_PROMPT, PROMPT
+from ex4d.generation.wan.windows import spans
 from ex4d.models import model_folder
 from ex4d.progress import Progress, track
 from ex4d.shot import DepthInfo, PlateInfo, Shot, write_shot
@@ -179,7 +187,7 @@ def test_a_long_take_is_painted_in_windows_that_go_on_from_each_other():
     result, lender = painted(shot, cameras, options=GenerateOptions(seed=40), progress=reports.append)
     jobs = lender.painter.jobs
     assert len(jobs) == 3
-    assert [settings.seed for _, _, settings in jobs] == [40, 41, 42]
+    assert [told.seed for _, _, told in jobs] == [40, 41, 42]
     assert len(result.frames) == count
     stages = [report.stage for report in reports if report.stage.startswith("Painting")]
     assert list(dict.fromkeys(stages)) == ["Painting 1/3", "Painting 2/3", "Painting 3/3"]
@@ -188,9 +196,7 @@ def test_a_long_take_is_painted_in_windows_that_go_on_from_each_other():
 
 
 def test_previews_come_with_the_reports(monkeypatch):
-    from ex4d.generation.wan import follower
-
-    monkeypatch.setattr(follower, "PREVIEW_INTERVAL_S", 0.0)
+    monkeypatch.setattr(engine_module, "PREVIEW_INTERVAL_S", 0.0)
     shot, cameras = shot_of(), sideways(0, 1)
     reports = []
     painted(shot, cameras, lender=Lender(SimplePainter(steps=4)), progress=reports.append)
@@ -199,6 +205,21 @@ def test_previews_come_with_the_reports(monkeypatch):
     assert pictures[0].dtype == np.uint8
     assert pictures[0].shape[2] == 3
     assert all(report.stage == "Painting" for report in reports if report.preview is not None)
+
+
+def test_previews_show_the_take_and_neither_its_lead_in_nor_its_padding():
+    whole = np.zeros((14, 32, 48, 3), np.uint8)  # 8 frames lead in to 6
+    work = Work(whole, whole[..., 0] > 0, 8, framing(48, 32, 48 * 32), spans(14, 5, 81), ())
+    assert work.parts[0].count == 17
+    latents = np.zeros((1, 16, 5, 4, 6), np.float32)
+    latents[0, :] = np.arange(5)[:, None, None]
+    pictures = [latent_picture(latents[0, :, frame]).tolist() for frame in range(5)]
+    follow = Follower(work, 6, lambda report: shown.append(pictures.index(report.preview.tolist())), interval_s=0)
+    shown = []
+    for step in range(5):
+        follow.on_latents(step, latents.view(Latents))
+        follow.window(0)(Progress("Painting", step + 1, 5))
+    assert shown == [2, 3, 4, 3, 2]  # frame t of the take lies in latent frame ceil((8 + t) / 4)
 
 
 def test_previews_come_at_most_once_a_second():
@@ -211,19 +232,19 @@ def test_the_reference_quality_does_as_the_release():
     shot, cameras = shot_of(), sideways(1, 1.4)
     result, lender = painted(shot, cameras, options=GenerateOptions(quality="reference"))
     assert (lender.windows[0].width, lender.windows[0].height) == (32, 32)
-    _, mask, settings = lender.painter.jobs[0]
+    _, mask, told = lender.painter.jobs[0]
     assert not mask[0].all()
-    assert settings.erosion_px is None
+    assert told.erosion_px is None
     assert result.settings["lead_in"] == 0
     assert any("as the release does" in notice for notice in result.notices)
     assert any("49 frames" in notice for notice in result.notices)
 
 
 def test_what_was_not_chosen_is_the_releases_or_the_modes_own():
-    settings = paint_settings(GenerateOptions(quality="draft"))
-    assert (settings.prompt, settings.negative_prompt) == (PROMPT, NEGATIVE_PROMPT)
-    assert settings.steps == MODES["draft"].steps
-    assert settings.erosion_px == EROSION_PX
+    default = paint_settings(GenerateOptions(quality="draft"))
+    assert (default.prompt, default.negative_prompt) == (PROMPT, NEGATIVE_PROMPT)
+    assert default.steps == MODES["draft"].steps
+    assert default.erosion_px == EROSION_PX
     chosen = paint_settings(GenerateOptions(prompt="", negative_prompt="rain", steps=7, erosion_px=0))
     assert (chosen.prompt, chosen.negative_prompt, chosen.steps, chosen.erosion_px) == ("", "rain", 7, 0)
 
@@ -258,6 +279,24 @@ def test_a_cancelled_take_gives_its_painter_back():
     assert lender.lent == 0
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 20), st.integers(24, 90), st.integers(24, 90), st.sampled_from([0.0, 0.3, 1.5]))
+def test_a_faithful_painter_gives_back_any_take(count, width, height, start):
+    """Of any length, size and start: nothing is shifted in time or space, whatever the model paints at once."""
+    x, y, t = np.meshgrid(np.arange(WIDTH) / WIDTH, np.arange(HEIGHT) / HEIGHT, np.arange(count), indexing="xy")
+    frames = np.stack([200 * x, 200 * y, 10 * t + 20], axis=-1).transpose(2, 0, 1, 3).astype(np.uint8)
+    info = DepthInfo("truth", "CC0", True, "metric", None, {})
+    depth = np.full((count, HEIGHT, WIDTH), 8.0, np.float32)
+    shot = Shot(frames, Fraction(24), depth, LENS, "exact", PlateInfo("plate", "0" * 64, 0, None), info)
+    cameras = sideways(start, start + 0.2, count, width, height)
+    conditioning = drawn(shot, cameras)
+    result, _ = painted(shot, cameras, conditioning)
+    assert result.frames.shape == conditioning.color.shape
+    inner = np.stack([cv2.erode(mask.astype(np.uint8), np.ones((17, 17)), borderValue=0) for mask in conditioning.mask])
+    error = np.abs(result.frames.astype(int) - conditioning.color)[inner > 0]
+    assert error.size == 0 or error.max() < 10  # a frame of shift is 10 levels
+
+
 def test_take_json_keeps_what_painting_it_again_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(ENGINES, "wan", lambda: wan(Lender()))
     shot, cameras = shot_of(), sideways(0.5, 1)
@@ -268,18 +307,19 @@ def test_take_json_keeps_what_painting_it_again_needs(tmp_path, monkeypatch):
     assert read_take(tmp_path, "side") == finished
     record = json.loads((tmp_path / "takes/side/take.json").read_text(encoding="utf-8"))
     assert (record["engine"], record["seed"], record["schema"]) == ("wan", 5, 1)
-    settings = record["settings"]
-    assert (settings["quality"], settings["prompt"], settings["loras"]) == ("fp8", "a wall", ["film"])
-    assert settings["gpu"] == "none"
+    kept = record["settings"]
+    assert (kept["quality"], kept["prompt"], kept["loras"]) == ("fp8", "a wall", ["film"])
+    assert kept["gpu"] == "none"
+    assert {"shot.json", "color.mkv", "mask.mkv"} <= set(record["hashes"])
     again = GenerateOptions(
         record["engine"],
         record["seed"],
-        settings["quality"],
-        settings["steps"],
-        settings["prompt"],
-        settings["negative_prompt"],
-        settings["erosion_px"],
-        tuple(settings["loras"]),
+        kept["quality"],
+        kept["steps"],
+        kept["prompt"],
+        kept["negative_prompt"],
+        kept["erosion_px"],
+        tuple(kept["loras"]),
     )
     assert paint_settings(again) == paint_settings(options)
 

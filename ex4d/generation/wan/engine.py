@@ -28,6 +28,7 @@ from ex4d.progress import ProgressCallback, track
 from ex4d.shot import Shot
 
 EROSION_PX = 5  # the middle of the release's random 2 to 8
+PREVIEW_INTERVAL_S = 1.0
 
 OnPreview = Callable[[int, Any], None]
 
@@ -99,7 +100,7 @@ class WanEngine:
         self._need(settings.mode, [lora(text) for text in options.loras])
         work = prepared(shot, cameras, conditioning, settings.mode, self._limits, progress)
         with self._load(settings, work.window, options, progress) as loaded:
-            follow = Follower(work, len(cameras), progress)
+            follow = Follower(work, len(cameras), progress, PREVIEW_INTERVAL_S)
 
             def paint(number: int, color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
                 # Each window has its own noise; a take of one window has that of its seed.

@@ -12,17 +12,23 @@ from ex4d.generation.wan.latent_preview import latent_picture, moment
 from ex4d.generation.wan.preparation import Work
 from ex4d.progress import Progress, ProgressCallback
 
-PREVIEW_INTERVAL_S = 1.0
-
 
 class Follower:
     """Counts the windows in what the painter reports, and adds pictures of what it is about to paint."""
 
-    def __init__(self, work: Work, count: int, progress: ProgressCallback | None) -> None:
+    def __init__(self, work: Work, count: int, progress: ProgressCallback | None, interval_s: float) -> None:
+        """
+        Args:
+            work: the take with its lead-in.
+            count: frames of the take.
+            progress: receives the reports.
+            interval_s: least time between two pictures.
+        """
         self._work, self._count, self._progress = work, count, progress
+        self._interval_s = interval_s
         self._number = 0
         self._picture: NDArray[np.uint8] | None = None
-        self._pictures, self._last_s = 0, -PREVIEW_INTERVAL_S
+        self._pictures, self._last_s = 0, -interval_s
 
     def window(self, number: int) -> ProgressCallback | None:
         """What a painter reports to while it is at that window."""
@@ -39,7 +45,7 @@ class Follower:
     def on_latents(self, step: int, latents: Any) -> None:
         """Keep a picture for the next report. latents: torch float [1, 16, f, h, w]"""
         now_s = time.monotonic()
-        if self._progress is None or now_s - self._last_s < PREVIEW_INTERVAL_S:
+        if self._progress is None or now_s - self._last_s < self._interval_s:
             return
         first, last = self._shown(latents.shape[2])
         frame = first + moment(self._pictures, last - first + 1)
