@@ -11,7 +11,7 @@ The key orders equal depths by face, so the pixels do not depend on the order in
 
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,12 @@ try:
     import torch
     import triton
 
-    from ex4d.raster import native_antialias, native_kernels, native_shading
-    from ex4d.raster.native_mesh import Meshes, device_meshes
+    from ex4d.raster.native_antialias import finish
+    from ex4d.raster.native_cover import NOTHING
+    from ex4d.raster.native_draw import draw_cells, draw_listed
+    from ex4d.raster.native_launch import Kernel, c_compiler_needed, compile_together
+    from ex4d.raster.native_mesh import Meshes, device_meshes, mesh_kernels
+    from ex4d.raster.native_shading import shade
 except ImportError as error:
     raise MachineError(
         f"The native rasteriser needs PyTorch and Triton, but {error.name} is not installed. Install them with "
@@ -36,12 +40,34 @@ except ImportError as error:
 CELL_BLOCK = 128  # cells per program
 PIXEL_BLOCK = 128  # pixels per program
 LISTED_PROGRAMS = 8192  # programs that share the listed faces of all frames of a launch
-# How listed faces are drawn: whether the large ones, how many programs share one, rows and columns of samples that a
-# program tests together, and its warps. Medium faces are thin in most pictures: things torn from what is behind them.
-LISTED = ((0, 1, 16, 2, 1), (1, 64, 4, 64, 2))
 CLIP_PIXELS = 1 << 22  # output pixels of one launch: while the host copies some frames, the GPU draws the next
 
 Tensor = Any  # torch.Tensor, on the device
+
+
+class Kernels(NamedTuple):
+    """The kernels of a convention, in the order in which they run."""
+
+    cells: Kernel
+    medium: Kernel
+    large: Kernel
+    shade: Kernel
+    finish: Kernel | None  # reference only: the release's edge antialiasing
+
+
+def _kernels(exact: bool) -> Kernels:
+    # Of listed faces: whether the large ones, how many programs share one, rows and columns of samples that a program
+    # tests together. Medium faces are thin in most pictures: things torn from what is behind them.
+    return Kernels(
+        cells=Kernel(draw_cells, exact, CELL_BLOCK),
+        medium=Kernel(draw_listed, 0, 1, 16, 2, exact, num_warps=1),
+        large=Kernel(draw_listed, 1, 64, 4, 64, exact, num_warps=2),
+        shade=Kernel(shade, exact, PIXEL_BLOCK),
+        finish=None if exact else Kernel(finish, PIXEL_BLOCK),
+    )
+
+
+KERNELS = {exact: _kernels(exact) for exact in (False, True)}
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,9 @@ class NativeRasteriser:
                 "The native rasteriser needs an NVIDIA GPU, but PyTorch finds none: install its driver and a PyTorch "
                 "with CUDA, or choose the cpu rasteriser."
             )
+        with c_compiler_needed():
+            if device == "cuda":
+                triton.runtime.driver.active.get_current_device()  # builds what Triton loads kernels with
         self._device = torch.device(device)
         self._lock = Lock()
 
@@ -75,6 +104,7 @@ class NativeRasteriser:
         self, mesh: DWMesh, texture: Array, world_to_camera: Array, intrinsics: Array, width: int, height: int
     ) -> Render:
         check_render_input(mesh, texture, world_to_camera, intrinsics, width, height)
+        self._compile(mesh.convention == "exact", meshes=False)
         ray_x, ray_y = mesh.rays
         meshes = Meshes(
             exact=mesh.convention == "exact",
@@ -114,6 +144,7 @@ class NativeRasteriser:
         Returns:
             The pictures of `render`, with the path's frames as first axis.
         """
+        self._compile(convention == "exact", meshes=True)
         used, source = np.unique(np.rint(cameras.source_frame).astype(np.intp), return_inverse=True)
         shown = slice(None) if len(used) == len(frames) else used
         textures, z = self.upload(frames[shown], np.uint8), self.upload(depth[shown], np.float32)
@@ -148,7 +179,7 @@ class NativeRasteriser:
         cells = (rows - 1) * (columns - 1) + 1
         place = {"device": self._device}
         with self._lock:
-            keys = torch.full((count, height, width), native_kernels.NOTHING, dtype=torch.int64, **place)
+            keys = torch.full((count, height, width), NOTHING, dtype=torch.int64, **place)
             faces = torch.empty((count, 2 * cells), dtype=torch.int32, **place)
             listed = torch.zeros((count, 2), dtype=torch.int32, **place)
             color = torch.empty((count, height, width, 3), dtype=torch.uint8, **place)
@@ -160,29 +191,33 @@ class NativeRasteriser:
             grid = (meshes.depth, meshes.visible, meshes.ray_x, meshes.ray_y, views.matrices, views.source)
             sizes = (rows, columns, width, height)
             lists = (keys, faces, listed)
-            blocks = triton.cdiv(cells, CELL_BLOCK)
-            native_kernels.draw_cells[(blocks, count)](*grid, *sizes, *lists, exact=meshes.exact, block=CELL_BLOCK)
+            run = KERNELS[meshes.exact]
+            run.cells((triton.cdiv(cells, CELL_BLOCK), count), *grid, *sizes, *lists)
             programs = triton.cdiv(LISTED_PROGRAMS, count)
-            for *how, warps in LISTED:
-                native_kernels.draw_listed[(programs, count)](
-                    *grid, *sizes, *lists, *how, exact=meshes.exact, num_warps=warps
-                )
+            run.medium((programs, count), *grid, *sizes, *lists)
+            run.large((programs, count), *grid, *sizes, *lists)
             plate_height, plate_width = textures.shape[1:3]
-            native_shading.shade[(triton.cdiv(width * height, PIXEL_BLOCK), count)](
+            pixels = (triton.cdiv(width * height, PIXEL_BLOCK), count)
+            run.shade(
+                pixels,
                 *(meshes.depth, meshes.visible, meshes.alpha, meshes.ray_x, meshes.ray_y, meshes.u, meshes.v),
                 *(views.matrices, views.ways_back, views.source, textures),
                 *(rows, columns, plate_width, plate_height, width, height),
                 *(keys, color, mask, rgba, depth),
-                exact=meshes.exact,
-                block=PIXEL_BLOCK,
             )
-            if not meshes.exact:
-                native_antialias.finish[(triton.cdiv(width * height, PIXEL_BLOCK), count)](
+            if run.finish is not None:
+                run.finish(
+                    pixels,
                     *(meshes.depth, meshes.ray_x, meshes.ray_y, views.matrices, views.source, *sizes),
                     *(keys, rgba, color, mask),
-                    block=PIXEL_BLOCK,
                 )
         return color, mask, depth
+
+    def _compile(self, exact: bool, meshes: bool) -> None:
+        """Begin with what a convention needs and no one has used yet, while the arrays are still on their way."""
+        if self._device.type == "cuda":
+            drawing = [kernel for kernel in KERNELS[exact] if kernel is not None]
+            compile_together([*drawing, *(mesh_kernels(exact) if meshes else [])])
 
     def views(
         self, plate_intrinsics: Array, world_to_camera: Array, intrinsics: Array, source: Array, width: int, height: int

@@ -11,7 +11,9 @@ import triton
 import triton.language as tl
 
 from ex4d.raster import ALPHA_THRESHOLD, EDGE_REACH_PX
-from ex4d.raster.native_kernels import EMPTY, cell_sides, matrix, point
+from ex4d.raster.native_cover import EMPTY
+from ex4d.raster.native_geometry import cell_sides, face_corners, matrix, point
+from ex4d.raster.native_launch import kernel
 
 ALPHA_LIMIT = tl.constexpr(255 * ALPHA_THRESHOLD)
 REACH = tl.constexpr(EDGE_REACH_PX)
@@ -55,21 +57,17 @@ def _share(depth, ray_x, ray_y, camera, rows, columns, face, x, y, side, down):
     cell, second = face // 2, face % 2 == 1
     top, bottom, left, right = cell_sides(cell, rows, columns)
     closing = cell == (rows - 1) * (columns - 1)
-    # Rows and columns of the corners (c, a, b) or (c, b, e), and of the corners beyond the sides opposite to them.
-    j0, i0, j1, i1 = bottom, left, top, tl.where(second, right, left)
-    j2, i2 = tl.where(second, bottom, top), right
+    j0, i0, j1, i1, j2, i2 = face_corners(face, rows, columns)
+    # The corners beyond the sides opposite to them; where the mesh ends at a side, the corner itself.
     wing0 = ~closing & tl.where(second, right + 1 < columns, top > 0)
     wing1 = ~second | (~closing & (bottom + 1 < rows))
     wing2 = second | (~closing & (left > 0))
-    oj0, oi0 = (
-        tl.where(wing0, tl.where(second, top, top - 1), j0),
-        tl.where(wing0, tl.where(second, right + 1, right), i0),
-    )
-    oj1, oi1 = (
-        tl.where(wing1, tl.where(second, bottom + 1, bottom), j1),
-        tl.where(wing1, tl.where(second, left, right), i1),
-    )
-    oj2, oi2 = tl.where(wing2, tl.where(second, top, bottom), j2), tl.where(wing2, tl.where(second, left, left - 1), i2)
+    oj0 = tl.where(wing0, tl.where(second, top, top - 1), j0)
+    oi0 = tl.where(wing0, tl.where(second, right + 1, right), i0)
+    oj1 = tl.where(wing1, tl.where(second, bottom + 1, bottom), j1)
+    oi1 = tl.where(wing1, tl.where(second, left, right), i1)
+    oj2 = tl.where(wing2, tl.where(second, top, bottom), j2)
+    oi2 = tl.where(wing2, tl.where(second, left, left - 1), i2)
     p0 = _vertex(depth, ray_x, ray_y, camera, columns, j0, i0, x, y)
     p1 = _vertex(depth, ray_x, ray_y, camera, columns, j1, i1, x, y)
     p2 = _vertex(depth, ray_x, ray_y, camera, columns, j2, i2, x, y)
@@ -85,7 +83,7 @@ def _share(depth, ray_x, ray_y, camera, rows, columns, face, x, y, side, down):
     return tl.where(may, place, NEVER)
 
 
-@triton.jit
+@kernel
 def finish(
     depth,
     ray_x,

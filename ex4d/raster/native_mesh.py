@@ -10,9 +10,13 @@ from torch.nn.functional import pad
 
 from ex4d import mesh, silhouette, tears
 from ex4d.camera import Array, Convention, pixel_grid
+from ex4d.raster.native_launch import Kernel
 from ex4d.raster.native_mesh_kernels import find_faces, snap_lines
 
 BLOCK = 128  # cells or pixels per program
+EXACTLY = {"enable_fp_fusion": False}  # each operation rounded, as the processor does
+SNAP = [Kernel(snap_lines, along_rows, BLOCK, **EXACTLY) for along_rows in (True, False)]
+FIND = [Kernel(find_faces, restore, BLOCK, **EXACTLY) for restore in (False, True)]
 
 Tensor = Any  # torch.Tensor, on the device
 
@@ -28,6 +32,11 @@ class Meshes(NamedTuple):
     depth: Tensor  # float32 [T, H', W']
     visible: Tensor  # uint8 [T, H'-1, W'-1, 2]
     alpha: Tensor  # uint8 [T, H', W'], vertex_alpha as 0 or 1; [1] in the exact convention, which has no use for it
+
+
+def mesh_kernels(exact: bool) -> list[Kernel]:
+    """The kernels that `device_meshes` needs."""
+    return [*SNAP, FIND[1]] if exact else [FIND[0]]
 
 
 def device_meshes(
@@ -101,35 +110,17 @@ def _snapped_silhouettes(depth: Tensor, intrinsics: Array) -> Tensor:
     grid = (triton.cdiv(height * width, BLOCK), count)
     for axis in (0, 1):
         changes = torch.full(depth.shape, -1, dtype=torch.int64, device=depth.device)
-        snap_lines[grid](
-            depth,
-            changes,
-            height,
-            width,
-            steepness[axis:],
-            longest,
-            along_rows=axis == 0,
-            block=BLOCK,
-            enable_fp_fusion=False,
-        )
+        SNAP[axis](grid, depth, changes, height, width, steepness[axis:], longest)
         depth = torch.where(changes >= 0, changes.to(torch.int32).view(torch.float32), depth)
     return depth
 
 
 def _find_faces(closed: Tensor, u: Array, v: Array, intrinsics: Array, visible: Tensor, margin: int) -> None:
-    """Fill `visible`, less `margin` cells around it. u, v: columns and rows of the vertices that are tested."""
+    """Fill `visible`, less `margin` cells around it: 1 exact, 0 reference.
+
+    u, v: columns and rows of the vertices that are tested.
+    """
     ray_x, ray_y = _rays(u, v, intrinsics)
     count, rows, columns = closed.shape
     grid = (triton.cdiv((len(v) - 1) * (len(u) - 1), BLOCK), count)
-    find_faces[grid](
-        closed,
-        _on(closed, ray_x),
-        _on(closed, ray_y),
-        visible,
-        rows,
-        columns,
-        margin,
-        restore=margin == 1,
-        block=BLOCK,
-        enable_fp_fusion=False,
-    )
+    FIND[margin](grid, closed, _on(closed, ray_x), _on(closed, ray_y), visible, rows, columns, margin)

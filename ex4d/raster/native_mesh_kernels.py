@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from ex4d import silhouette, tears
+from ex4d.raster.native_launch import kernel
 
 SHOULDER = tl.constexpr(silhouette.SHOULDER)
 FAR_SHOULDER = tl.constexpr(silhouette.FAR_SHOULDER)
@@ -34,7 +35,7 @@ def _belongs(line, stride, k, peak, steepness, wanted):
     return wanted & ((step - SHOULDER >= 0) | far)
 
 
-@triton.jit
+@kernel
 def snap_lines(depth, changes, rows, columns, steepness, longest, along_rows: tl.constexpr, block: tl.constexpr):
     """See `silhouette._snap_lines`: a program looks at the steps from its pixels to the next ones.
 
@@ -118,7 +119,7 @@ def _goes_on(depth, rows, columns, margin, j, i, dj: tl.constexpr, di: tl.conste
     return found
 
 
-@triton.jit
+@kernel
 def find_faces(depth, ray_x, ray_y, visible, rows, columns, margin, restore: tl.constexpr, block: tl.constexpr):
     """See `tears.find_whole_faces` and, with `restore`, `tears.restore_steep_surfaces`.
 

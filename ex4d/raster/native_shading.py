@@ -5,7 +5,9 @@
 import triton
 import triton.language as tl
 
-from ex4d.raster.native_kernels import EMPTY, NEAR, at, cell_sides, edges, matrix, point
+from ex4d.raster.native_cover import EMPTY
+from ex4d.raster.native_geometry import NEAR, at, edges, face_corners, face_points, matrix
+from ex4d.raster.native_launch import kernel
 
 
 @triton.jit
@@ -34,7 +36,7 @@ def _nearest_pixel(found, visible, rows, columns, j, i, own, other, third, torn)
     return tl.where(nearer, row, found[0]), tl.where(nearer, column, found[1]), tl.where(nearer, own[0], found[2])
 
 
-@triton.jit
+@kernel
 def shade(
     depth,
     visible,
@@ -80,13 +82,9 @@ def shade(
     key = tl.load(keys + out + pixel, mask=alive, other=EMPTY)
     drawn = key != EMPTY
     face = tl.where(drawn, key & 0xFFFFFFFF, 0).to(tl.int32)
-    cell, second = face // 2, face % 2 == 1
-    top, bottom, left, right = cell_sides(cell, rows, columns)
-    i1, j2 = tl.where(second, right, left), tl.where(second, bottom, top)
-    camera = matrix(matrices, n)
-    p0 = point(depth, ray_x, ray_y, camera, columns, bottom, left)
-    p1 = point(depth, ray_x, ray_y, camera, columns, top, i1)
-    p2 = point(depth, ray_x, ray_y, camera, columns, j2, right)
+    corners = face_corners(face, rows, columns)
+    j0, i0, j1, i1, j2, i2 = corners
+    p0, p1, p2 = face_points(depth, ray_x, ray_y, matrix(matrices, n), columns, corners)
     n0, n1, n2, volume = edges(p0, p1, p2)
     y = pixel // width
     px, py = pixel - y * width + 0.5, y + 0.5
@@ -97,12 +95,12 @@ def shade(
 
     if exact:
         color += (out + pixel) * 3
-        front = drawn & (volume > 0) & (cell < cells)
+        front = drawn & (volume > 0) & (face < 2 * cells)  # and not the closing quad
         shows = tl.load(visible + face, mask=front, other=0) != 0
         seen = front & shows
-        tx = w0 * tl.load(u + left) + w1 * tl.load(u + i1) + w2 * tl.load(u + right) - 0.5
-        ty = w0 * tl.load(v + bottom) + w1 * tl.load(v + top) + w2 * tl.load(v + j2) - 0.5
-        skirt = (top == 0) | (left == 0) | (bottom == rows - 1) | (right == columns - 1)
+        tx = w0 * tl.load(u + i0) + w1 * tl.load(u + i1) + w2 * tl.load(u + i2) - 0.5
+        ty = w0 * tl.load(v + j0) + w1 * tl.load(v + j1) + w2 * tl.load(v + j2) - 0.5
+        skirt = (j1 == 0) | (i0 == 0) | (j0 == rows - 1) | (i2 == columns - 1)
         torn = front & ~shows & ~skirt
         if tl.max(torn.to(tl.int32)) > 0:
             back = matrix(ways_back, n)
@@ -111,13 +109,13 @@ def shade(
                 back[1][0] * px + back[1][1] * py + back[1][2],
                 back[2][0] * px + back[2][1] * py + back[2][2],
             )
-            out0 = _way_out(depth, columns, bottom, left, back, ray)
-            out1 = _way_out(depth, columns, top, i1, back, ray)
-            out2 = _way_out(depth, columns, j2, right, back, ray)
+            out0 = _way_out(depth, columns, j0, i0, back, ray)
+            out1 = _way_out(depth, columns, j1, i1, back, ray)
+            out2 = _way_out(depth, columns, j2, i2, back, ray)
             found = (tl.full([block], -1, tl.int32), tl.full([block], -1, tl.int32), px * 0.0 + float("inf"))
-            found = _nearest_pixel(found, visible, rows, columns, bottom, left, out0, out1, out2, torn)
-            found = _nearest_pixel(found, visible, rows, columns, top, i1, out1, out2, out0, torn)
-            found = _nearest_pixel(found, visible, rows, columns, j2, right, out2, out0, out1, torn)
+            found = _nearest_pixel(found, visible, rows, columns, j0, i0, out0, out1, out2, torn)
+            found = _nearest_pixel(found, visible, rows, columns, j1, i1, out1, out2, out0, torn)
+            found = _nearest_pixel(found, visible, rows, columns, j2, i2, out2, out0, out1, torn)
             met = torn & (found[0] >= 0)
             seen = seen | met
             ty, tx, z = tl.where(met, found[0], ty), tl.where(met, found[1], tx), tl.where(met, found[2], z)
@@ -138,7 +136,7 @@ def shade(
     else:
         alpha += t * rows * columns
         rgba += (out + pixel) * 4
-        at0, at1, at2 = bottom * columns + left, top * columns + i1, j2 * columns + right
+        at0, at1, at2 = j0 * columns + i0, j1 * columns + i1, j2 * columns + i2
         w0, w1, w2 = w0 * tl.load(alpha + at0), w1 * tl.load(alpha + at1), w2 * tl.load(alpha + at2)
         for channel in tl.static_range(3):
             value = w0 * tl.load(textures + at0 * 3 + channel)

@@ -3,6 +3,7 @@
 
 import importlib
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -36,6 +37,8 @@ def native():
 needs_native = pytest.mark.skipif(why_not("native") is not None, reason=str(why_not("native")))
 needs_nvdiffrast = pytest.mark.skipif(why_not("nvdiffrast") is not None, reason=str(why_not("nvdiffrast")))
 ROUNDS = 1 if INTERPRETED else 6
+if INTERPRETED:  # numpy tells of infinities, which the kernels sort out
+    pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def agreement(pairs):
@@ -144,6 +147,18 @@ def test_native_draws_the_same_pixels_again():
         first, again = native().render(*arguments), native().render(*arguments)
         for name in ("color", "mask", "depth"):
             np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+@pytest.mark.skipif(INTERPRETED or why_not("native") is not None, reason="needs a GPU")
+@pytest.mark.parametrize("compiler", [{}, {"CC": "/nowhere/cc"}], ids=["none", "a wrong one"])
+def test_a_machine_without_a_c_compiler_is_told_what_to_install(compiler, tmp_path):
+    ask = "from ex4d.raster import rasteriser; print(rasteriser('auto').name); rasteriser('native')"
+    environment = {name: value for name, value in os.environ.items() if name != "CC"}
+    environment |= {"PATH": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path), **compiler}
+    done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["cpu"]
+    assert "MachineError: The native rasteriser builds its kernels on this machine" in done.stderr
+    assert "gcc and python3-dev" in done.stderr
 
 
 @needs_nvdiffrast
