@@ -61,14 +61,14 @@ def fuzz_decoder(count: int, seed: int = 0) -> Decoded:
         if turn == min(count // 10, 20_000):
             before = process.memory_info().rss  # after the interpreter has warmed up
         data = _header(generator, headers)
-        started = time.perf_counter()
+        started = time.thread_time()  # of the processor: others use this machine too
         try:
             check_frames([len(data)])
             decode(data)
             found.messages += 1
         except LinkError:
             found.refusals += 1
-        took_s = time.perf_counter() - started
+        took_s = time.thread_time() - started
         found.slowest_s = max(found.slowest_s, took_s)
         found.slow += took_s > TIME_LIMIT_S
     found.grown_mb = (process.memory_info().rss - before) / 1e6

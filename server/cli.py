@@ -20,6 +20,7 @@ from shared_protocol.errors import LinkError, NotRunning, ServerLost, WrongServe
 from shared_protocol.launch import COMMAND_FILE, NO_WINDOW
 from shared_protocol.messages import ServerState
 
+from . import farm
 from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
 from .cli_clients import clients, join, pair
 from .cli_show import cancel, jobs, logs, metrics, status
@@ -30,7 +31,8 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `server` to the ex4d command line."""
+    """Add `server` and `run` to the ex4d command line."""
+    farm.add_command(subparsers)
     server = subparsers.add_parser("server", help="the job server", epilog="example: ex4d server start")
     actions = server.add_subparsers(dest="action", required=True, metavar="ACTION")
 

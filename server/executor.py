@@ -195,7 +195,7 @@ class LocalExecutor:
     @property
     def worker_pid(self) -> int | None:
         """The worker's process id, when there is one."""
-        return self._process.popen.pid if self._process else None
+        return self._process.popen.pid if self._process and self._process.popen.poll() is None else None
 
     async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
         """Do a task; see `Executor`. A worker that hangs is killed."""
@@ -224,6 +224,8 @@ class LocalExecutor:
                 self.last_report = time.monotonic()
                 outcome = _outcome(report, on_report)
                 if outcome is not None:
+                    if report["last"]:
+                        self.end()
                     return outcome
         except BaseException:
             self.end()  # it may still be doing what nobody waits for

@@ -2,6 +2,7 @@
 """The server's own errors, and what to do about each code that the server or a job can answer with."""
 
 import errno
+from dataclasses import dataclass
 
 from ex4d.errors import Ex4dError, InputError
 from shared_protocol.errors import BadMessage, VersionMismatch
@@ -87,6 +88,30 @@ HINTS = {
     "machine_lost": "The machine went down each time this job ran. Look at its memory and power before another try.",
     "worker_lost": "Often the machine was out of memory: close other programs or use fewer frames, then try again.",
 }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What an exception means for a job."""
+
+    code: str
+    title: str
+    exit_code: int  # of `ex4d run`, see ex4d/errors.py
+    spoilt: bool = False  # the process that raised it is not fit for another job
+
+
+def classify(error: Exception) -> Failure:
+    """An exception that a job raised, in our words."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Ex4dError):
+        return Failure(error.code, str(error), error.exit_code)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not known here
+        return Failure("out_of_memory", "The machine or its GPU ran out of memory", 4, spoilt=True)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return Failure("storage", text, 3)
+    if type(error).__name__ == "AcceleratorError" or "CUDA error" in text:  # every later call would fail as well
+        return Failure("machine", f"The GPU failed: {text}", 3, spoilt=True)
+    return Failure("internal", text, 1)
 
 
 def error_info(code: str, title: str, detail: str = "") -> ErrorInfo:

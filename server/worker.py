@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from ex4d.errors import Cancelled, Ex4dError
 from ex4d.progress import Progress, ProgressCallback
 
-from .failures import DISK_FULL
+from .failures import classify
 from .log import job_log, start_log
 from .pipe import read_message, write_message
 from .preview import preview_jpeg
@@ -49,6 +49,7 @@ class Worker:
         self._next_job: dict[str, Any] | None = None
         self._wake = threading.Semaphore(0)
         self._reporting = threading.Lock()
+        self._spoilt = False
 
     def work(self) -> None:
         """Do jobs until the server is gone."""
@@ -58,7 +59,11 @@ class Worker:
             self._wake.acquire()
             assert self._next_job is not None
             job, self._next_job = self._next_job, None
-            self._say(self._do(job))
+            report = self._do(job)
+            self._say({**report, "last": self._spoilt})  # the server starts another worker for the next job
+            if self._spoilt:
+                self._log.info("worker %d ends to give back what it may still hold", os.getpid())
+                os._exit(0)
 
     def _listen(self) -> None:
         while (command := read_message(self._commands)) is not None:
@@ -99,19 +104,14 @@ class Worker:
             report = {"t": "done", "outputs": {role: str(path) for role, path in outputs.items()}}
         except Cancelled:
             report = {"t": "cancelled"}
-        except Ex4dError as error:
-            self._log.warning("job %s: %s: %s", job["job_id"], error.code, error)
-            report = {"t": "failed", "code": error.code, "title": _for_people(str(error), job)}
-        except OSError as error:
-            self._log.exception("job %s", job["job_id"])
-            code = "storage" if error.errno in DISK_FULL else "internal"
-            report = {"t": "failed", "code": code, "title": _for_people(f"{type(error).__name__}: {error}", job)}
-        except MemoryError:
-            self._log.exception("job %s", job["job_id"])
-            report = {"t": "failed", "code": "out_of_memory", "title": "The machine ran out of memory"}
-        except Exception as error:  # a defect must become a report, not a dead worker
-            self._log.exception("job %s", job["job_id"])
-            report = {"t": "failed", "code": "internal", "title": _for_people(f"{type(error).__name__}: {error}", job)}
+        except Exception as error:  # whatever it is, it must become a report, not a dead worker
+            failure = classify(error)
+            if isinstance(error, Ex4dError):
+                self._log.warning("job %s: %s: %s", job["job_id"], error.code, error)
+            else:
+                self._log.exception("job %s", job["job_id"])
+            report = {"t": "failed", "code": failure.code, "title": _for_people(failure.title, job)}
+            self._spoilt = failure.spoilt
         self._log.info("job %s %s after %.1f s", job["job_id"], report["t"], time.monotonic() - started)
         return report
 
