@@ -11,6 +11,7 @@ from typing import Any
 
 import ex4d
 from ex4d.commands import (
+    check_engine,
     demo,
     doctor,
     export_depth,
@@ -221,7 +222,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(
         commands,
         "generate",
-        partial(report, steps=(generate,)),
+        partial(report, steps=(check_engine, generate)),
         "paint what a rendered take never saw",
         "ex4d generate shot --take take1",
     )
@@ -242,7 +243,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(
         commands,
         "take",
-        partial(report, steps=(reconstruct, render, generate)),
+        partial(report, steps=(check_engine, reconstruct, render, generate)),
         "reconstruct, render and generate in one go",
         "ex4d take plate.mov --out shot --move orbit:angle=20",
     )

@@ -20,6 +20,7 @@ from ex4d.errors import InputError, MachineError
 from ex4d.progress import Progress
 
 if TYPE_CHECKING:
+    from ex4d.generation import GenerateOptions
     from ex4d.shot import Shot
 
 PAID_WORK = {True: "allowed", False: "not allowed by that licence", None: "ask the depth's maker"}
@@ -177,12 +178,18 @@ def render(options: argparse.Namespace) -> Outcome:
     return Outcome(facts, take.notices)
 
 
-def generate(options: argparse.Namespace) -> Outcome:
-    from ex4d.generation import GenerateOptions
-    from ex4d.shot import read_shot
-    from ex4d.take import generate_take, read_rendered_take
+def check_engine(options: argparse.Namespace) -> Outcome:
+    """Refuse what this machine cannot paint before anything else is done."""
+    from ex4d.generation import engine
 
-    asked = GenerateOptions(
+    engine(options.engine).need(_painting(options))
+    return Outcome({})
+
+
+def _painting(options: argparse.Namespace) -> "GenerateOptions":
+    from ex4d.generation import GenerateOptions
+
+    return GenerateOptions(
         engine=options.engine,
         seed=options.seed,
         quality=options.quality,
@@ -192,10 +199,16 @@ def generate(options: argparse.Namespace) -> Outcome:
         erosion_px=options.erosion_px,
         loras=tuple(options.lora),
     )
+
+
+def generate(options: argparse.Namespace) -> Outcome:
+    from ex4d.shot import read_shot
+    from ex4d.take import generate_take, read_rendered_take
+
     with TerminalProgress() as progress:
         shot = read_shot(options.shot, progress)
         rendered = read_rendered_take(options.shot, shot, options.take, progress)
-        take = generate_take(options.shot, shot, *rendered, asked, progress)
+        take = generate_take(options.shot, shot, *rendered, _painting(options), progress)
     result = options.shot / "takes" / take.name / "result.mp4"
     paid = PAID_WORK[take.commercial_use]
     facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}

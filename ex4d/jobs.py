@@ -18,7 +18,7 @@ from ex4d.camera import CameraPath, Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
 from ex4d.display import display_arrays
 from ex4d.errors import InputError
-from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.room import DEPTH_MODEL, make_room
 from ex4d.generation.wan.modes import MODES
 from ex4d.progress import ProgressCallback
@@ -29,6 +29,7 @@ from ex4d.takes import take_folder
 
 Files = dict[str, Path]
 FOLDER_OPTIONS = {"weights", "svd"}  # of depth sources: paths are the command line's alone
+SHOT_AND_CAMERA = ("shot.json", "plate.mkv", "depth.npz", "camera.npz")
 RENDERED = ("take.json", "camera.npz", "color.mkv", "mask.mkv")
 
 
@@ -138,6 +139,8 @@ def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, pro
         loras=_names(params, "loras"),
     )
     _refuse_rest(params)
+    _need(inputs, *SHOT_AND_CAMERA)
+    engine(options.engine).need(options)
     folder, shot, cameras = _shot(inputs, workdir, progress)
     take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
     generate_take(folder, shot, take, cameras, conditioning, options, progress)
@@ -146,7 +149,7 @@ def _take(params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, pro
 
 def _shot(inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> tuple[Path, Shot, CameraPath]:
     """The shot in a folder of its own, and the camera path over it."""
-    _need(inputs, "shot.json", "plate.mkv", "depth.npz", "camera.npz")
+    _need(inputs, *SHOT_AND_CAMERA)
     folder = workdir / "shot"
     folder.mkdir()
     for role in ("shot.json", "plate.mkv", "depth.npz"):

@@ -32,6 +32,13 @@ class Engine(Protocol):
     licence: str
     commercial_use: bool | None  # None: unknown
 
+    def need(self, options: GenerateOptions) -> None:
+        """Refuse at once what this machine cannot do, before other work is done in vain.
+
+        Raises:
+            MachineError: something is missing; the message says how to get it.
+        """
+
     def generate(
         self,
         shot: Shot,

@@ -46,6 +46,9 @@ class PreviewFill:
     licence = "Apache-2.0"
     commercial_use: bool | None = True
 
+    def need(self, options: GenerateOptions) -> None:
+        """Nothing that is not here already."""
+
     def generate(
         self,
         shot: Shot,

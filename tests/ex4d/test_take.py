@@ -13,6 +13,7 @@ from ex4d.camera import CameraPath, focal_px_from_lens, pinhole_intrinsics, read
 from ex4d.cli import add_engine_options, main
 from ex4d.errors import CameraError, Cancelled, DepthError, InputError, VideoError
 from ex4d.generation import ENGINES, GenerateOptions
+from ex4d.generation.wan import availability
 from ex4d.generation.wan.modes import MODES
 from ex4d.jobs import run_job
 from ex4d.shot import read_shot, write_shot
@@ -237,6 +238,16 @@ def test_a_failing_command_says_one_sentence_and_exits_with_its_code(capsys, arg
     assert said.startswith("ex4d: ")
     assert fault in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [["take", "plate.mkv", "--out", "shot", "--move", "dolly"], ["generate", "shot"]])
+def test_an_engine_that_cannot_run_here_is_refused_before_any_work(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(availability, "PACKAGES", ("no_such_package",))
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--engine", "wan"]) == 3
+    assert "no_such_package" in capsys.readouterr().err
+    assert main([*arguments, "--engine", "wan", "--lora", "../film"]) == 2
+    assert list(tmp_path.glob("shot*")) == []
 
 
 @pytest.mark.parametrize("arguments", [["take", "a", "--out", "b", "--move", "dolly", "--frames", "9:3"], ["paint"]])

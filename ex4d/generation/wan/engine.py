@@ -82,6 +82,10 @@ class WanEngine:
         """Take the ways to load and to check the machine; neither is used before `generate`."""
         self._load, self._need, self._limits = load, need, limits or Limits()
 
+    def need(self, options: GenerateOptions) -> None:
+        """See `Engine.need`: packages, weights, LoRAs and a GPU; not yet whether its memory is enough."""
+        self._need(MODES[options.quality], [lora(text) for text in options.loras])
+
     def generate(
         self,
         shot: Shot,
@@ -96,8 +100,8 @@ class WanEngine:
             MachineError: packages, weights or a GPU are missing, or its memory is too small.
             InputError: the camera never sees the plate, or the options do not fit.
         """
+        self.need(options)
         settings = paint_settings(options)
-        self._need(settings.mode, [lora(text) for text in options.loras])
         work = prepared(shot, cameras, conditioning, settings.mode, self._limits, progress)
         with self._load(settings, work.window, options, progress) as loaded:
             follow = Follower(work, len(cameras), progress, PREVIEW_INTERVAL_S)
