@@ -118,6 +118,22 @@ def test_both_prompts_steps_and_erosion_change_the_picture(models):
         assert levels_apart(paint(*moving_plate(), replace(LOSSLESS, **change)), first) > 0, change
 
 
+@pytest.mark.parametrize(("quality", "asked"), [("lossless", 24), ("cached", 16), ("draft", 12)])
+def test_the_modes_ask_the_network_as_often_as_they_say(models, quality, asked):
+    branches = []
+
+    def bind(models, conditions, mode):
+        velocity = velocity_of(models, conditions, mode)
+        return lambda x, timestep, branch: (branches.append(branch), velocity(x, timestep, branch))[1]
+
+    mode = replace(MODES[quality], fp8=False, cache_threshold=MODES[quality].cache_threshold and 1.0)
+    frames = WanPipeline(models, bind).paint(*moving_plate(), replace(LOSSLESS, mode=mode, steps=12))
+    assert frames.std() > 10
+    assert len(branches) <= asked
+    assert branches.count("positive") == 12 or quality == "cached"
+    assert ("negative" in branches) == (mode.guidance_scale != 1)
+
+
 def test_frames_decoded_piece_by_piece_are_those_decoded_at_once(models):
     latents = torch.randn(1, 16, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

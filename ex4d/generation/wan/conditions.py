@@ -37,7 +37,7 @@ class Conditions:
     ray: Tensor  # added to the tokens right after the patch embedding. [1, 5120, f, h / 2, w / 2]
     y: Tensor  # beside the noise: 4 channels of mask, 16 of the first frame's latents. [1, 20, f, h, w]
     clip: Tensor  # the first frame as CLIP sees it. [1, 257, 1280]
-    context: dict[Branch, Tensor]  # the prompts, zeros after their last word. [1, 512, 4096]
+    context: dict[Branch, Tensor]  # the prompts that are asked, zeros after their last word. [1, 512, 4096]
 
 
 class VideoVae(Protocol):

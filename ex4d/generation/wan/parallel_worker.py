@@ -61,7 +61,7 @@ class Worker:
             empty = torch.empty(shape, dtype=getattr(torch, dtype), device=self._device)
             tensors[name] = self._ranks.broadcast(empty)
         mode = Mode(**message["mode"])
-        context: dict[Branch, Tensor] = {name: tensors[name] for name in get_args(Branch)}
+        context: dict[Branch, Tensor] = {name: tensors[name] for name in get_args(Branch) if name in tensors}
         conditions = Conditions(tensors["ray"], tensors["y"], tensors["clip"], context)
         self._job = message["job"], mode, self._network(conditions, mode, self._ranks.sharding(mode))
         self.tell({"t": "bound"})

@@ -100,10 +100,8 @@ class WanPipeline:
         seen = eroded(mask, settings.erosion_px, settings.seed)
         check_seen(seen)
         with torch.no_grad():
-            positive, negative = prompt_embeddings(models, (settings.prompt, settings.negative_prompt), progress)
-            context: dict[Branch, Tensor] = {"positive": positive, "negative": negative}
             vae = vae_of(models, mode)
-            told = conditions_of(models, color, seen, context, vae, progress)
+            told = conditions_of(models, color, seen, _context(models, settings, progress), vae, progress)
             answer = self.guide(self.bind(models, told, mode), mode, settings.steps)
             if mode.cache_threshold > 0:
                 answer = StepCache(answer, mode.cache_threshold, settings.steps)
@@ -111,3 +109,11 @@ class WanPipeline:
             latents = denoise(answer, noise, flow_schedule(settings.steps), progress, on_preview)
             with computing(models.vae, models.device):
                 return vae.decode(latents, progress)
+
+
+def _context(models: WanModels, settings: PaintSettings, progress: ProgressCallback | None) -> dict[Branch, Tensor]:
+    """The prompts that the mode will ask."""
+    prompts: dict[Branch, str] = {"positive": settings.prompt}
+    if settings.mode.guidance_scale != 1:
+        prompts["negative"] = settings.negative_prompt
+    return dict(zip(prompts, prompt_embeddings(models, list(prompts.values()), progress), strict=True))
