@@ -14,7 +14,7 @@ from .cameras import Array
 
 UP = np.array([0.0, 0.0, 1.0])
 DEGREES_PER_KEY = 7.5  # on an arc; eased Bezier curves with the true slopes are then off by 1e-4 of its radius
-NUDGE = 1e-4  # of a move's length, to find its speed
+NUDGE = 2e-3  # of a move's length, to find its speed: much shorter, and float32 blurs it
 
 EASES: dict[str, Callable[[float], float]] = {
     "linear": lambda s: s,
