@@ -211,6 +211,8 @@ def generate(options: argparse.Namespace) -> Outcome:
         take = generate_take(options.shot, shot, *rendered, _painting(options), progress)
     result = options.shot / "takes" / take.name / "result.mp4"
     paid = PAID_WORK[take.commercial_use]
+    if take.commercial_use is None and options.lora:
+        paid = "ask the makers of depth and LoRAs"
     facts = {"result": str(result), "engine": take.engine, "seed": take.seed, "paid work": paid}
     return Outcome(facts, take.all_notices)
 

@@ -199,13 +199,15 @@ def generate_take(
     painter = engine(options.engine)
     painted = painter.generate(shot, cameras, conditioning, options, progress)
     audio, timecode, notices = playback(shot, cameras)
+    # What an earlier engine left unknown does not count; what depth or rasteriser forbid stays forbidden.
+    rendered = False if take.commercial_use is False else shot.depth_info.commercial_use
     finished = dataclasses.replace(
         take,
         engine=painter.name,
         seed=options.seed,
         settings=painted.settings,
         hashes=take.hashes | {file: file_sha256(take_folder(folder, take.name) / file, "Hashing") for file in TOLD},
-        commercial_use=allowed_by_all(take.commercial_use, painter.commercial_use),
+        commercial_use=allowed_by_all(rendered, painter.commercial_use, painted.commercial_use),
         painting_notices=(*painted.notices, *notices),
     )
     write_result(folder, finished, painted.frames, shot.fps, progress, audio, timecode)

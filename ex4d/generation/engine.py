@@ -22,6 +22,7 @@ class Painted:
     frames: NDArray[np.uint8]  # RGB [N, h, w, 3]
     notices: tuple[str, ...] = ()  # what the artist must know about it
     settings: dict[str, Json] = field(default_factory=dict)  # what take.json keeps beside engine and seed
+    commercial_use: bool | None = True  # whether what the options added to the engine allows paid work; None: unknown
 
 
 class Engine(Protocol):

@@ -254,6 +254,7 @@ def test_loras_are_named_with_their_strength():
     assert lora("film:-0.5") == Lora("film", -0.5)
     result, _ = painted(shot_of(), sideways(0, 1), options=GenerateOptions(loras=("film:0.5",)))
     assert any("film:0.5: look up their licence" in notice for notice in result.notices)
+    assert result.commercial_use is None
 
 
 def test_a_camera_that_never_sees_the_plate_is_refused_before_anything_is_loaded():
@@ -311,6 +312,9 @@ def test_take_json_keeps_what_painting_it_again_needs(tmp_path, monkeypatch):
     assert (kept["quality"], kept["prompt"], kept["loras"]) == ("fp8", "a wall", ["film"])
     assert kept["gpu"] == "none"
     assert {"shot.json", "color.mkv", "mask.mkv"} <= set(record["hashes"])
+    assert record["commercial_use"] is None
+    plain = generate_take(tmp_path, shot, finished, cameras, conditioning, GenerateOptions("wan"))
+    assert plain.commercial_use is True
     again = GenerateOptions(
         record["engine"],
         record["seed"],

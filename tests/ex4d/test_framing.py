@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The working size: any shape, at the number of pixels that the model was tuned for, there and back."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ex4d.camera import CameraPath, read_camera_path
+from ex4d.conditioning import render_conditioning
 from ex4d.generation.wan.framing import (
     PIXELS_TOLERANCE,
     SIDE_STEP,
@@ -16,6 +20,9 @@ from ex4d.generation.wan.framing import (
     into_working,
     release_framing,
 )
+from ex4d.take import ReconstructOptions, reconstruct
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample"
 
 sides = st.integers(1, 5000)
 
@@ -108,3 +115,24 @@ def test_the_reference_squashes_as_the_release_does():
     # EX-4D release, generate.py: the mask's video is resized, then compared with a half.
     np.testing.assert_array_equal(shows, cv2.resize(mask * np.uint8(255), (512, 512)) / 255 > 0.5)
     assert into_take(layout, working).shape == (60, 100, 3)
+
+
+def test_the_takes_own_clips_are_as_near_to_the_truth_as_the_mesh_drawn_at_the_working_size():
+    """So that an artist's changes in them count: the sample from its second camera, at 1080 lines and at 512."""
+    moment = 24
+    options = ReconstructOptions("file", SAMPLE / "depth.mkv", focal_px=497.7778, frame_start=moment, frame_count=1)
+    shot = reconstruct(SAMPLE / "plate.mp4", options)
+    second = read_camera_path(SAMPLE / "second_camera.npz")
+
+    def drawn(side):
+        lens = np.diag([side / 512, side / 512, 1]) @ second.intrinsics[moment]
+        cameras = CameraPath(second.world_to_camera[[moment]], lens[None], side, side, np.zeros(1))
+        seen = render_conditioning(shot.frames, shot.depth, shot.intrinsics, shot.convention, cameras, "cpu")
+        return seen.color[0], seen.mask[0]
+
+    scaled, anew = into_working(framing(1080, 1080), *drawn(1080)), drawn(512)
+    both = scaled[1] & anew[1]
+    assert (scaled[1] ^ anew[1]).mean() < 0.02
+    truth = cv2.imread(str(SAMPLE / "truth" / f"{moment:04}.jpg"))[..., ::-1].astype(float)
+    errors = [float(np.square(color[both] - truth[both]).mean()) for color, _ in (scaled, anew)]
+    assert errors[0] < 1.02 * errors[1]

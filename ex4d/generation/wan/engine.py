@@ -114,7 +114,8 @@ class WanEngine:
             painted = paint_spans(work.color, work.mask, work.parts, paint)[work.lead :]
         frames = [into_take(work.layout, frame) for frame in track(painted, "Scaling the frames", progress)]
         described = _described(settings, options, work) | loaded.settings
-        return Painted(np.stack(frames), (*work.notices, *loaded.notices, *_lora_notices(options)), described)
+        notices = (*work.notices, *loaded.notices, *_lora_notices(options))
+        return Painted(np.stack(frames), notices, described, None if options.loras else True)
 
 
 def paint_settings(options: GenerateOptions) -> PaintSettings:
