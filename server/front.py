@@ -128,8 +128,9 @@ class Front:
         Who cannot keep up misses progress; who would miss an event is dropped, and subscribes again.
         """
         listeners = self._listeners.get(message.job_id, {})
+        frames = _pushed(message) if listeners else []
         for identity, user in list(listeners.items()):
-            heard = self._clients.allows(user) and self._push(identity, message)
+            heard = self._clients.allows(user) and self._send_frames(identity, frames)
             if not heard and isinstance(message, JobEvent):
                 del listeners[identity]
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
@@ -239,18 +240,18 @@ class Front:
 
     def _replay(self, identity: bytes, user: str, message: SubscribeJob) -> None:
         for missed in self.queue.replay(message.job_id, message.after_seq):
-            if not self._push(identity, missed):
+            if not self._send_frames(identity, _pushed(missed)):
                 return
         if self.queue.status(message.job_id).state in ("queued", "running"):
             self._listeners[message.job_id][identity] = user
 
-    def _push(self, identity: bytes, message: JobEvent | JobProgress) -> bool:
-        return self._send(identity, 0, message, message.preview if isinstance(message, JobProgress) else None)
-
     def _send(self, identity: bytes, rid: int, message: Message, binary: bytes | None = None) -> bool:
+        return self._send_frames(identity, [encode(message, rid), *([] if binary is None else [binary])])
+
+    def _send_frames(self, identity: bytes, frames: list[bytes]) -> bool:
         """Send without waiting; False when the peer is gone or does not read."""
-        frames = [identity, encode(message, rid)] + ([] if binary is None else [binary])
-        sent: Any = self._socket.send_multipart(frames, flags=zmq.DONTWAIT)  # with DONTWAIT the future is done already
+        # With DONTWAIT the future is done already.
+        sent: Any = self._socket.send_multipart([identity, *frames], flags=zmq.DONTWAIT)
         error = sent.exception()
         if error is not None and not isinstance(error, zmq.ZMQError):
             raise error
@@ -292,3 +293,9 @@ class Front:
             workers=tuple(workers),
             draining=self.queue.draining,
         )
+
+
+def _pushed(message: JobEvent | JobProgress) -> list[bytes]:
+    """The frames of what nobody asked for."""
+    preview = message.preview if isinstance(message, JobProgress) else None
+    return [encode(message), *([] if preview is None else [preview])]

@@ -20,6 +20,7 @@ from .attempt import Attempt, Ending, Kept
 from .executor import Cancelled, Executor, Failed
 from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
 from .fingerprint import Circumstances
+from .pace import Pace
 from .positions import Position, positions
 from .store import Loss, Store, StoredJob
 
@@ -209,13 +210,15 @@ class JobQueue:
     async def _run(self, job: StoredJob, executor: Executor) -> None:
         log = self._logs / "jobs" / f"{job.job_id}.log"
         attempt = Attempt(job, executor, self._artifacts, self._work_folder / job.job_id, log)
+        pace = Pace(self._publish)
         self.attempts[job.job_id] = attempt
         self._idle.clear()
         try:
             await self._record(partial(self._store.start, job.job_id, self._machine))
             self._wake()
             self._log.info("job %s started: %s", job.job_id, job.kind)
-            ending = await attempt.run(self._follower(job.job_id))
+            ending = await attempt.run(self._follower(job.job_id, pace))
+            pace.close()
             event = await self._record(partial(self._end, job, ending))
             self._log.info("job %s %s%s", job.job_id, event.name, f": {event.error.title}" if event.error else "")
         except asyncio.CancelledError:
@@ -226,6 +229,7 @@ class JobQueue:
                     self._store.requeue(job.job_id, "The server was stopped")
             raise
         finally:
+            pace.close()
             del self.attempts[job.job_id]
             if not self.attempts:
                 self._idle.set()
@@ -247,7 +251,7 @@ class JobQueue:
             return self._store.finish(job.job_id, "failed", error)
         return self._store.requeue(job.job_id, f"{title}: trying once more", "worker_lost")
 
-    def _follower(self, job_id: str) -> Callable[[JobProgress], None]:
+    def _follower(self, job_id: str, pace: Pace) -> Callable[[JobProgress], None]:
         stages: set[str] = set()
 
         def follow(progress: JobProgress) -> None:
@@ -257,7 +261,7 @@ class JobQueue:
                     self._publish(self._store.stage(job_id, progress.stage))
                 except sqlite3.Error as error:  # a milestone is not worth a job
                     self._log.warning("stage of job %s not recorded: %s", job_id, error)
-            self._publish(progress)
+            pace.put(progress)
 
         return follow
 

@@ -17,10 +17,11 @@ from server.artifacts import PART_LIFETIME_S, Artifacts
 from server.executor import Finished, Report, WorkerLost
 from server.failures import HINTS
 from server.jobs import MOST_LOSSES, JobQueue
+from server.pace import Pace
 from server.pipe import read_message, write_message
 from server.runtime import AlreadyRunning, Home, read_or_make_keys, take_lock
 from server.store import Store
-from shared_protocol.messages import ArtifactRef, JobEvent, SubmitJob
+from shared_protocol.messages import ArtifactRef, JobEvent, JobProgress, SubmitJob
 
 
 class StagedExecutor:
@@ -237,3 +238,22 @@ def test_every_code_has_a_hint():
         kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Ex4dError)
     }
     assert codes <= set(HINTS)
+
+
+def test_a_flood_of_reports_becomes_a_stream_of_the_newest():
+    async def main():
+        heard = []
+        pace = Pace(heard.append)
+        for i in range(500):
+            pace.put(JobProgress(new_id(), "Working", i, 500, None, b"picture" if i == 100 else None))
+            await asyncio.sleep(0.001)
+        pace.put(JobProgress(new_id(), "Working", 500, 500))
+        pace.close()
+        await asyncio.sleep(0.15)
+        return heard
+
+    heard = asyncio.run(main())
+    assert [message.i for message in heard[:20]] == list(range(20))
+    assert 20 < len(heard) < 40
+    assert [message.preview for message in heard if message.preview] == [b"picture"]
+    assert 400 < heard[-1].i < 500
