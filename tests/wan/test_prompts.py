@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_wan import SMALL, tiny_text_encoder, tokenize
 
+from ex4d.errors import InputError
 from ex4d.generation.wan.models import WanModels
 from ex4d.generation.wan.prompts import are_known, prompt_embeddings
 
@@ -75,3 +76,9 @@ def test_without_a_cache_folder_prompts_are_read_each_time(models, loader, monke
     prompt_embeddings(models, ["a red train"])
     prompt_embeddings(models, ["a red train"])
     assert loader.loads == 2
+
+
+def test_a_prompt_that_would_be_cut_is_refused(models):
+    prompt_embeddings(models, ["long " * 510])
+    with pytest.raises(InputError, match=r"less than 512 tokens.*begins with 'very long"):
+        prompt_embeddings(models, ["very long " * 300])

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ex4d.cache_folder import cache_folder
-from ex4d.errors import StorageError
+from ex4d.errors import InputError, StorageError
 from ex4d.generation.wan.models import TextEncoder, WanModels, computing
 from ex4d.progress import ProgressCallback, track
 from ex4d.storage import replacing
@@ -56,8 +56,17 @@ def are_known(text_encoder_id: str, dtype: torch.dtype, prompts: Sequence[str]) 
 
 
 def embed(models: WanModels, encoder: TextEncoder, prompt: str) -> Tensor:
-    """What UMT5 says about a prompt, up to its last word. [tokens, 4096]"""
+    """What UMT5 says about a prompt, up to its last word. [tokens, 4096]
+
+    Raises:
+        InputError: it is longer than what the DiT was made to be told.
+    """
     ids, mask = encoder.tokenizer(prompt, return_mask=True, add_special_tokens=True)
+    if bool(mask.all()):  # the tokenizer cuts without a word
+        raise InputError(
+            f"A prompt has less than {TOKENS} tokens, about 350 English words. One that begins with '{prompt[:40]}' "
+            "has more: shorten it."
+        )
     ids, mask = ids.to(models.device), mask.to(models.device)
     with torch.no_grad(), models.autocast():
         words: Tensor = encoder.network(ids, mask)

@@ -89,7 +89,7 @@ def lent_painter(
     mode = settings.mode
     files = find_wan_files(mode, [lora(text) for text in options.loras])
     with _LOCK:
-        prompts = (settings.prompt, settings.negative_prompt)
+        prompts = settings.asked_prompts
         known = are_known(text_encoder_id(files), dtype, prompts)
         machine = _as_if_empty(read())
         plan = plan_memory(machine, window, mode, known)
@@ -134,7 +134,7 @@ def _networks(
     files: WanFiles,
     mode: Mode,
     plan: MemoryPlan,
-    prompts: tuple[str, str],
+    prompts: tuple[str, ...],
     devices: tuple[torch.device, ...],
     dtype: torch.dtype,
     progress: ProgressCallback | None,

@@ -25,3 +25,8 @@ class PaintSettings:
     prompt: str
     negative_prompt: str
     erosion_px: int | None  # side of the block by which the mask shrinks; None: the release's 2 to 8 at random, seeded
+
+    @property
+    def asked_prompts(self) -> tuple[str, ...]:
+        """Those that the mode tells the network."""
+        return (self.prompt,) if self.mode.guidance_scale == 1 else (self.prompt, self.negative_prompt)
