@@ -29,9 +29,11 @@ from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, upload_input
 from .launch import start_server
 
 IDLE_S = 1.0  # how long the thread sleeps when nobody wakes it
-RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # waits between attempts to reach a server that was lost; the last one repeats
+RETRY_S = (0.2, 0.5, 1.0)  # waits between attempts to reach a server that was lost; the last one repeats
+HELLO_S, HELLO_AGAIN_S = 5.0, 2.0  # for the server's first words: at the start, and in each such attempt
 QUIET_S = 20.0  # nothing heard for so long: subscribe again, in case the server dropped us as too slow a reader
 GIVE_UP_S = 60.0  # then the jobs that wait for it fail, and say so
+GIVE_UP_FAR_S = 900.0  # the same for a server on another machine: cables are plugged in again, that server goes on
 TRANSFER_TRIES = 5  # for a file connection that breaks while the control connection lives
 
 
@@ -188,17 +190,18 @@ class Link:
             LinkError: not reached; its type says why.
         """
         try:
-            self._greet(self._given or read_connection())
+            hello_s = HELLO_S if self._lost_since is None else HELLO_AGAIN_S
+            self._greet(self._given or read_connection(), hello_s)
         except (NotRunning, WrongServerKey, TimedOut, BadConnectionFile):
             if not may_start or self._server_command is None or self._given is not None or self._stop.is_set():
                 raise
             start_server(self._server_command, self._stop)
-            self._greet(read_connection())
+            self._greet(read_connection(), HELLO_S)
 
-    def _greet(self, connection: Connection) -> None:
+    def _greet(self, connection: Connection, timeout_s: float) -> None:
         client = Client(connection, "ex4d background client")
         try:
-            welcome = client.hello()
+            welcome = client.hello(timeout_s)
         except LinkError:
             client.close()
             raise
@@ -232,6 +235,7 @@ class Link:
     def _retry(self) -> float:
         """Try to reach a lost server again; returns the seconds until the next try is due."""
         now = time.monotonic()
+        give_up_s = GIVE_UP_S if self._given is None else GIVE_UP_FAR_S
         if now < self._next_try:
             return self._next_try - now
         try:
@@ -240,7 +244,7 @@ class Link:
         except LinkError as error:
             if not self._jobs:
                 self._lost_since = None
-            elif self._lost_since is not None and now - self._lost_since > GIVE_UP_S:
+            elif self._lost_since is not None and now - self._lost_since > give_up_s:
                 self._fail_all(error)
             self._tries += 1
             self._next_try = time.monotonic() + RETRY_S[min(self._tries, len(RETRY_S) - 1)]
