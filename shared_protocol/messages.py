@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
-PROTOCOL_VERSION = (1, 2)  # 1.1: previews; 1.2: several workers, priorities, estimates, drain, list of jobs;
-# 1.3: files on the same machine; 1.4: pairing, clients; 1.5: metrics
+# 1.1 previews; 1.2 several workers, priorities, estimates, drain, list of jobs; 1.3 files on the same machine;
+# 1.4 pairing and clients; 1.5 metrics
+PROTOCOL_VERSION = (1, 5)
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
