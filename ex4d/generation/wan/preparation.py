@@ -23,6 +23,8 @@ from ex4d.generation.wan.windows import MOST_FRAMES, OVERLAP, TUNED_FRAMES, Span
 from ex4d.progress import ProgressCallback, track
 from ex4d.shot import Shot
 
+Frame = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # colour and mask
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -70,39 +72,48 @@ def prepared(
     release = mode.precision == "reference"
     width, height = cameras.width, cameras.height
     layout = release_framing(width, height, limits.release_size) if release else framing(width, height, limits.pixels)
-    color, mask = conditioning.color, conditioning.mask
+    frames = list(zip(conditioning.color, conditioning.mask, strict=True))
     notices = _size_notices(layout, release)
     lead = 0
-    if not mask[0].all() and release:
+    if release and not conditioning.mask[0].all():
         notices += ("The first frame has holes. Quality reference paints on from it as it is, as the release would.",)
-    elif not mask[0].all():
-        path = lead_in(shot, cameras)
-        if path is not None:
-            make_room(MESH_PIXEL * shot.depth.size)
-            way = render_conditioning(
-                shot.frames, shot.depth, shot.intrinsics, shot.convention, path, "auto", progress, shot.sky
-            )
-            color, mask = np.concatenate([way.color, color]), np.concatenate([way.mask, mask])
-            lead = len(path)
-            notices += (f"The camera does not start at the plate's view: {lead} frames lead in to it and are cut off.",)
-        if not mask[0].all():
-            color, mask = color.copy(), mask.copy()
-            depth = conditioning.depth[:1] if path is None else way.depth[:1]
-            color[0], mask[0] = inpaint(color[:1], mask[:1], depth, _mean_colour(shot))[0], True
-            notices += ("The first frame has holes. They were filled without the model, which paints on from there.",)
-    parts = spans(len(color), limits.shortest, limits.longest, limits.overlap)
-    pairs = [
-        into_working(layout, *pair)
-        for pair in track(zip(color, mask, strict=True), "Preparing the picture", progress, len(color))
-    ]
+    elif not conditioning.mask[0].all():
+        frames, said = _from_a_whole_frame(shot, cameras, conditioning, progress)
+        lead = len(frames) - len(cameras)
+        notices += said
+    parts = spans(len(frames), limits.shortest, limits.longest, limits.overlap)
+    scaled = [into_working(layout, *frame) for frame in track(frames, "Preparing the picture", progress)]
     return Work(
-        np.stack([color for color, _ in pairs]),
-        np.stack([mask for _, mask in pairs]),
+        np.stack([color for color, _ in scaled]),
+        np.stack([mask for _, mask in scaled]),
         lead,
         layout,
         parts,
-        (*notices, *_length_notices(len(color), parts, release)),
+        (*notices, *_length_notices(len(frames), parts, release)),
     )
+
+
+def _from_a_whole_frame(
+    shot: Shot, cameras: CameraPath, conditioning: Conditioning, progress: ProgressCallback | None
+) -> tuple[list[Frame], tuple[str, ...]]:
+    """A take with what has to come before it, so that its first frame has no holes; and what was done."""
+    frames = list(zip(conditioning.color, conditioning.mask, strict=True))
+    notices: tuple[str, ...] = ()
+    depth = conditioning.depth
+    path = lead_in(shot, cameras)
+    if path is not None:
+        make_room(MESH_PIXEL * shot.depth.size)
+        way = render_conditioning(
+            shot.frames, shot.depth, shot.intrinsics, shot.convention, path, "auto", progress, shot.sky
+        )
+        frames, depth = [*zip(way.color, way.mask, strict=True), *frames], way.depth
+        notices += (f"The camera starts beside the plate's view: {len(path)} frames lead in to it and are cut off.",)
+    color, mask = frames[0]
+    if not mask.all():
+        red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
+        frames[0] = inpaint(color[None], mask[None], depth[:1], (red, green, blue))[0], np.ones_like(mask)
+        notices += ("The first frame has holes. They were filled without the model, which paints on from there.",)
+    return frames, notices
 
 
 def _check(cameras: CameraPath, conditioning: Conditioning) -> None:
@@ -132,8 +143,3 @@ def _length_notices(count: int, parts: list[Span], release: bool) -> tuple[str, 
     if release and (len(parts) > 1 or parts[0].count != count or count != TUNED_FRAMES):
         notices += (f"The release would have taken {TUNED_FRAMES} frames; all {count} were painted.",)
     return notices
-
-
-def _mean_colour(shot: Shot) -> tuple[float, float, float]:
-    red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
-    return red, green, blue
