@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wan2.1's denoising on several GPUs, beside one: random weights at full size, 49 x 512 x 512, guidance 5.
 
-    pip install 'ex4d[wan]' && python benchmarks/generation_multi_gpu.py [--tiny]
+    pip install 'ex4d[wan]' && python benchmarks/generation_multi_gpu.py [--tiny] [--one-gpu]
 
 Each time is the median of warm runs. The distance to one GPU is the relative L2 norm of one step's answer, beside that
-of two attention backends on one GPU. At the end a helper process is killed in the middle of a step. `--tiny` runs a
-tiny network in two processes on the CPU, to try the script.
+of two attention backends on one GPU. At the end a helper process is killed in the middle of a step.
+
+`--one-gpu`, where there is but one, computes the shares of two GPUs in turn on it: the numbers are those of two, the
+time is what each of them computes, and what they send each other costs nothing. `--tiny` runs a tiny network on the
+CPU, in two processes, to try the script.
 """
 
 import argparse
@@ -15,19 +18,23 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
-from random_wan import FULL, TINY, random_conditions, random_dit
+from diffsynth.models.wan_video_dit import WanModel
+from random_dit import FULL, TINY, random_conditions, random_dit
 
 from ex4d.errors import MachineError
+from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import denoise, guided, initial_noise
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.parallel import Team
 from ex4d.generation.wan.ranks import usable
 from ex4d.generation.wan.schedule import flow_schedule
+from ex4d.generation.wan.ulysses import Ulysses
 
 LOSSLESS = MODES["lossless"]
 SHARED = replace(LOSSLESS, guidance_share=0.99)  # not every step asks both prompts: the tokens are shared
@@ -54,11 +61,47 @@ def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
+class InTurn(Ulysses):
+    """One of several shares that one process computes, each in a thread of its own."""
+
+    def __init__(self, rank: int, shares: "list[list[torch.Tensor]]", meet: threading.Barrier) -> None:
+        self._rank, self._size, self._counts = rank, len(shares), [0] * len(shares)
+        self._shares, self._meet = shares, meet
+
+    def _exchanged(self, rows: torch.Tensor, sent: list[int], received: list[int]) -> torch.Tensor:
+        self._shares[self._rank] = list(rows.split(sent))
+        self._meet.wait()
+        arrived = torch.cat([share[self._rank] for share in self._shares])
+        self._meet.wait()
+        return arrived
+
+    def whole(self, tokens: torch.Tensor) -> torch.Tensor:
+        self._shares[self._rank] = [tokens]
+        self._meet.wait()
+        everything = torch.cat([share[0] for share in self._shares], dim=1)
+        self._meet.wait()
+        return everything
+
+
+def in_turn(dit: WanModel, conditions: Conditions, count: int) -> Callable[..., torch.Tensor]:
+    """A forward whose tokens are shared by so many GPUs, on one."""
+    shares, meet = [[torch.empty(0)] for _ in range(count)], threading.Barrier(count)
+    forwards = [FastForward(dit, conditions, LOSSLESS, sharding=InTurn(rank, shares, meet)) for rank in range(count)]
+
+    def forward(*asked: object) -> torch.Tensor:
+        with ThreadPoolExecutor(count) as pool:
+            return next(iter(list(pool.map(lambda one: one(*asked), forwards))))
+
+    return forward
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
-    tiny = parser.parse_args().tiny
+    parser.add_argument("--one-gpu", action="store_true")
+    arguments = parser.parse_args()
+    tiny: bool = arguments.tiny
     size = TINY if tiny else FULL
     count = 2 if tiny else usable(torch.cuda.device_count())
     devices = [torch.device("cpu") if tiny else torch.device("cuda", index) for index in range(count)]
@@ -78,8 +121,17 @@ def main() -> None:
         say(f"one GPU, flash instead of cuDNN attention: distance {distance(other, forward):.1e}")
         del other
 
+    if arguments.one_gpu:
+        for shares in (2, 4):
+            shared = in_turn(dit, conditions, shares)
+            seconds = timed(lambda run=shared: run(noise, timestep, "positive"), device)
+            say(f"tokens in {shares} shares on one GPU: {seconds / shares:.4f} s for each")
+            say(f"  distance of a forward {distance(shared(noise, timestep, 'positive'), forward):.1e}")
+            del shared
+        return
+
     begin = time.perf_counter()
-    team = Team(devices, "random_wan:network", {"tiny": tiny}, heads=size.heads)
+    team = Team(devices, "random_dit:network", {"tiny": tiny}, heads=size.heads)
     say(f"team of {count} ready after {time.perf_counter() - begin:.1f} s")
     models = SimpleNamespace(dit=dit)
     for name, mode in (("a prompt each", LOSSLESS), ("tokens shared", SHARED)):
