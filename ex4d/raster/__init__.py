@@ -32,9 +32,16 @@ from ex4d.progress import ProgressCallback
 NEAR_DEPTH = 1e-3  # EX-4D release, recon.py
 FAR_DEPTH = 1e3  # EX-4D release, recon.py; reference convention only
 ALPHA_THRESHOLD = 125 / 255  # EX-4D release, recon.py; reference convention only
-SUBPIXELS = 16  # nvdiffrast, CudaRaster: steps per pixel on which what covers what is decided; reference only
-EDGE_REACH_PX = 1 / 16  # nvdiffrast: how far past two pixels' centres an edge may pass that blends them; reference only
 SLACK_PX = 1 / 256  # the sub-pixel step of common graphics hardware
+
+# What nvdiffrast, with which the release draws, decides by; reference convention only.
+SUBPIXELS = 16  # steps per pixel of the grid on which it is decided what covers what
+# Half of the smallest edge function above 0 between vertices on that grid. Where a sample lies on an edge, one of two
+# faces has it: with the face to its right, an edge that runs down, or level to the left, leaves its samples out.
+HALF_STEP = 0.5 / SUBPIXELS**2
+EDGE_REACH_PX = 1 / 16  # how far past two pixels' centres an edge may pass that blends them
+CLIP_SCALE = (FAR_DEPTH + NEAR_DEPTH) / (FAR_DEPTH - NEAR_DEPTH)  # its depth is scale - shift / z
+CLIP_SHIFT = 2 * FAR_DEPTH * NEAR_DEPTH / (FAR_DEPTH - NEAR_DEPTH)
 
 
 @dataclass(frozen=True)

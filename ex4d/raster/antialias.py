@@ -12,7 +12,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import ALPHA_THRESHOLD, EDGE_REACH_PX, NEAR_DEPTH, SUBPIXELS
+from ex4d.raster import ALPHA_THRESHOLD, CLIP_SCALE, CLIP_SHIFT, EDGE_REACH_PX, NEAR_DEPTH, SUBPIXELS
 
 
 def snapped(pixels: Array, width: int, height: int) -> Array:
@@ -27,13 +27,41 @@ def snapped(pixels: Array, width: int, height: int) -> Array:
     return on_grid
 
 
-def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array) -> Array:
+def release_weights(corners: Array, samples: Array) -> tuple[Array, Array]:
+    """Weights of faces' corners at samples as the release has them, and how near the faces are there.
+
+    A sample may lie outside its face, whose corners moved to the sub-pixel grid when it was drawn: the weights are then
+    cut to the face, the nearness is that of the face's plane. Nearness is the depth of the release's clip space with
+    its sign turned, in its coarse single precision.
+
+    Args:
+        corners: (x z, y z, z), where they were before they moved. [P, 3, 3]
+        samples: pixels. [P, 2]
+
+    Returns:
+        Perspective-correct weights, each >= 0, sum 1: [P, 3]; nearness: float32 [P].
+    """
+    sample = np.concatenate([samples, np.ones((len(samples), 1))], axis=1)
+    one, two, three = corners[:, 0], corners[:, 1], corners[:, 2]
+    normals = np.stack([np.cross(two, three), np.cross(three, one), np.cross(one, two)], axis=1)
+    weights = (normals * sample[:, None]).sum(axis=2)
+    total, weighted = weights.sum(axis=1), (weights * corners[..., 2]).sum(axis=1)
+    edge_on = (total == 0) | (weighted == 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        clip_depth = np.clip(CLIP_SCALE - CLIP_SHIFT * total / weighted, -1, 1)
+        first_two = np.clip(weights[:, :2] / total[:, None], 0, 1)
+    first_two /= np.maximum(first_two.sum(axis=1), 1)[:, None]
+    first_two[edge_on], clip_depth[edge_on] = 0, 1
+    return np.column_stack([first_two, 1 - first_two.sum(axis=1)]), -clip_depth.astype(np.float32)
+
+
+def antialiased(rgba: Array, faces: Array, nearness: Array, vertices: Array) -> Array:
     """Blend the edges of a picture.
 
     Args:
         rgba: the picture, 0 to 255. float [h, w, 4]
         faces: the face that each pixel shows, -1 for none. int [h, w]
-        inverse_depth: 1 / z of it, 0 for none. float32 [h, w]
+        nearness: how near it is, -inf for none; see `release_weights`. float32 [h, w]
         vertices: where the mesh's vertices lie on the picture, pixels. float64 [H', W', 2]
     """
     blended = rgba.copy()
@@ -42,10 +70,10 @@ def antialiased(rgba: Array, faces: Array, inverse_depth: Array, vertices: Array
     drawn_outline = (faces >= 0) & outline[np.maximum(faces, 0)]
     for step_y, step_x in ((0, 1), (1, 0)):
         here, there = np.s_[: height - step_y, : width - step_x], np.s_[step_y:, step_x:]
-        nearer = np.where(inverse_depth[here] > inverse_depth[there], drawn_outline[here], drawn_outline[there])
+        nearer = np.where(nearness[here] > nearness[there], drawn_outline[here], drawn_outline[there])
         y, x = np.nonzero((faces[here] != faces[there]) & nearer)
         one, other = (y, x), (y + step_y, x + step_x)
-        first = inverse_depth[one] > inverse_depth[other]  # the nearer one; of equals the one to the right or below
+        first = nearness[one] > nearness[other]  # the nearer one; of equals the one to the right or below
         side = np.where(first, 1.0, -1.0)
         centre = np.stack([np.where(first, x, x + step_x), np.where(first, y, y + step_y)], axis=-1) + 0.5
         place = _silhouette(np.where(first, faces[one], faces[other]), centre, side, vertices, step_y == 1)

@@ -5,7 +5,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.compiled import compiled
-from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX
+from ex4d.raster import FAR_DEPTH, HALF_STEP, NEAR_DEPTH, SLACK_PX
 from ex4d.raster.cpu_grid import SEGMENT, Canvas, Corner, Grid, face_code, face_corners, homogeneous, vertex
 
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
@@ -21,6 +21,17 @@ def _lower(a: float, b: float) -> float:
 @compiled
 def _higher(a: float, b: float) -> float:
     return a if a > b else b
+
+
+@compiled
+def _least_inside(dx: float, dy: float, slack: float, exact: bool) -> float:
+    """The smallest value of an edge function that counts as inside. (dx, dy): the edge, with the face to its right.
+
+    slack: pixels beyond the edge that count in the exact convention.
+    """
+    if exact:
+        return -slack * (abs(dx) + abs(dy))
+    return HALF_STEP if dy > 0 or (dy == 0 and dx <= 0) else -HALF_STEP
 
 
 @compiled
@@ -62,7 +73,8 @@ def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: boo
     a0, b0 = -(y2 - y1) * sign, (x2 - x1) * sign
     a1, b1 = -(y0 - y2) * sign, (x0 - x2) * sign
     a2, b2 = -(y1 - y0) * sign, (x1 - x0) * sign
-    s0, s1, s2 = slack * (abs(a0) + abs(b0)), slack * (abs(a1) + abs(b1)), slack * (abs(a2) + abs(b2))
+    least0, least1 = _least_inside(b0, -a0, slack, exact), _least_inside(b1, -a1, slack, exact)
+    least2 = _least_inside(b2, -a2, slack, exact)
     slope = 0.0
     if exact and not plate:
         slope = abs(a0 * q0 + a1 * q1 + a2 * q2) + abs(b0 * q0 + b1 * q1 + b2 * q2)
@@ -78,11 +90,11 @@ def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: boo
         r0, r1, r2 = b0 * (py - y1) - a0 * x1, b1 * (py - y2) - a1 * x2, b2 * (py - y0) - a2 * x0
         # The part of the row that can be inside; one pixel more on both sides, for rounding.
         left, right = float(first), float(last)
-        for a, per_a, r, s in ((a0, per_a0, r0, s0), (a1, per_a1, r1, s1), (a2, per_a2, r2, s2)):
+        for a, per_a, r, least in ((a0, per_a0, r0, least0), (a1, per_a1, r1, least1), (a2, per_a2, r2, least2)):
             if a > 0:
-                left = _higher(left, (-s - r) * per_a - 1.5)
+                left = _higher(left, (least - r) * per_a - 1.5)
             elif a < 0:
-                right = _lower(right, (-s - r) * per_a + 0.5)
+                right = _lower(right, (least - r) * per_a + 0.5)
         if not left <= right:
             continue
         for x in range(int(left), int(right) + 1):
@@ -90,7 +102,7 @@ def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: boo
             w0 = (px - x1) * a0 + (py - y1) * b0
             w1 = (px - x2) * a1 + (py - y2) * b1
             w2 = (px - x0) * a2 + (py - y0) * b2
-            if w0 >= -s0 and w1 >= -s1 and w2 >= -s2:
+            if w0 >= least0 and w1 >= least1 and w2 >= least2:
                 _keep_nearest((w0, w1, w2), inverse, slope, face, y, x, canvas)
 
 
@@ -151,9 +163,12 @@ def _draw_small_cell(
     plate0 = canvas.exact and shows0 and area0 > 0
     plate1 = canvas.exact and shows1 and area1 > 0
     slack0, slack1 = (SLACK_PX if plate0 else ROUNDING_PX), (SLACK_PX if plate1 else ROUNDING_PX)
-    cb_span = abs(cb_x) + abs(cb_y)
-    ca_slack, ab_slack = -slack0 * (abs(ca_x) + abs(ca_y)), -slack0 * (abs(ab_x) + abs(ab_y))
-    be_slack, ec_slack = -slack1 * (abs(be_x) + abs(be_y)), -slack1 * (abs(ec_x) + abs(ec_y))
+    bc_least = _least_inside(-sign0 * cb_x, -sign0 * cb_y, slack0, canvas.exact)
+    ca_least = _least_inside(sign0 * ca_x, sign0 * ca_y, slack0, canvas.exact)
+    ab_least = _least_inside(sign0 * ab_x, sign0 * ab_y, slack0, canvas.exact)
+    cb_least = _least_inside(sign1 * cb_x, sign1 * cb_y, slack1, canvas.exact)
+    be_least = _least_inside(sign1 * be_x, sign1 * be_y, slack1, canvas.exact)
+    ec_least = _least_inside(sign1 * ec_x, sign1 * ec_y, slack1, canvas.exact)
     slope0, slope1 = 0.0, 0.0
     if canvas.exact and not plate0 and area0 != 0:
         dx = qc * ab_y - qa * cb_y + qb * ca_y
@@ -169,16 +184,16 @@ def _draw_small_cell(
             px = x + 0.5
             shared = cb_x * (py - cy) - cb_y * (px - cx)  # above 0: on e's side, below 0: on a's
             wa = -sign0 * shared
-            if wa >= -slack0 * cb_span:
+            if wa >= bc_least:
                 wb = sign0 * (ca_x * (py - cy) - ca_y * (px - cx))
                 wc = sign0 * (ab_x * (py - ay) - ab_y * (px - ax))
-                if (wb >= ca_slack) & (wc >= ab_slack):
+                if (wb >= ca_least) & (wc >= ab_least):
                     _keep_nearest((wa, wb, wc), (qa, qb, qc), slope0, face, y, x, canvas)
             we = sign1 * shared
-            if we >= -slack1 * cb_span:
+            if we >= cb_least:
                 wc = sign1 * (be_x * (py - by) - be_y * (px - bx))
                 wb = sign1 * (ec_x * (py - ey) - ec_y * (px - ex))
-                if (wc >= be_slack) & (wb >= ec_slack):
+                if (wc >= be_least) & (wb >= ec_least):
                     _keep_nearest((we, wb, wc), (qe, qb, qc), slope1, face + 1, y, x, canvas)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.compiled import compiled
-from ex4d.raster import NEAR_DEPTH
+from ex4d.raster import CLIP_SCALE, CLIP_SHIFT, NEAR_DEPTH
 from ex4d.raster.cpu_grid import Canvas, Corner, Grid, face_corners, homogeneous, vertex
 
 WEIGHT_BITS = 12  # texture weights are whole numbers of 1 / 4096: faster than floats, error below 0.2 grey levels
@@ -188,25 +188,48 @@ def _put_bilinear(
 
 
 @compiled
+def _release_weights(a: Corner, b: Corner, c: Corner, px: float, py: float) -> tuple[float, float, float, float]:
+    """Weights of a face's corners (x z, y z, z) at the sample (px, py) as the release has them, and the nearness there.
+
+    The sample may lie outside the face, whose corners moved to the sub-pixel grid when it was drawn: the weights are
+    then cut to the face, the nearness is that of the face's plane. Nearness is the depth of the release's clip space
+    with its sign turned, in its coarse single precision.
+    """
+    w0 = px * (b[1] * c[2] - b[2] * c[1]) + py * (b[2] * c[0] - b[0] * c[2]) + (b[0] * c[1] - b[1] * c[0])
+    w1 = px * (c[1] * a[2] - c[2] * a[1]) + py * (c[2] * a[0] - c[0] * a[2]) + (c[0] * a[1] - c[1] * a[0])
+    w2 = px * (a[1] * b[2] - a[2] * b[1]) + py * (a[2] * b[0] - a[0] * b[2]) + (a[0] * b[1] - a[1] * b[0])
+    total, weighted = w0 + w1 + w2, w0 * a[2] + w1 * b[2] + w2 * c[2]
+    if total == 0 or weighted == 0:
+        return 0.0, 0.0, 1.0, -1.0
+    clip_depth = CLIP_SCALE - CLIP_SHIFT * total / weighted
+    w0, w1 = min(max(w0 / total, 0.0), 1.0), min(max(w1 / total, 0.0), 1.0)
+    over = max(w0 + w1, 1.0)
+    w0, w1 = w0 / over, w1 / over
+    return w0, w1, 1.0 - w0 - w1, -min(max(clip_depth, -1.0), 1.0)
+
+
+@compiled
 def shade_reference_band(
     grid: Grid, canvas: Canvas, plate: Plate, rgba: Array, out_depth: Array, begin: int, end: int
 ) -> None:
-    """Turn the nearest face of each pixel of rows begin..end into RGBA, 0 to 255, and depth. rgba: float32 [h, w, 4]"""
+    """Turn the nearest face of each pixel of rows begin..end into RGBA and depth, and canvas.nearest into nearness.
+
+    rgba: float32 [h, w, 4], 0 to 255. Nearness: see `_release_weights`; -inf where nothing is.
+    """
     faces, texels, vertex_alpha = canvas.faces, plate.texels, plate.vertex_alpha
     rows, columns = grid.depth.shape
     for y in range(begin, end):
         py = y + 0.5
         for x in range(faces.shape[1]):
             rgba[y, x, 0], rgba[y, x, 1], rgba[y, x, 2], rgba[y, x, 3] = 0, 0, 0, 0
-            out_depth[y, x] = np.inf
+            out_depth[y, x], canvas.nearest[y, x] = np.inf, -np.inf
             face = faces[y, x]
             if face < 0:
                 continue
             j0, i0, j1, i1, j2, i2 = face_corners(face, rows, columns)
-            w0, w1, w2, z, _ = _weights_across_near(  # the screen's vertices have moved to the sub-pixel grid
-                homogeneous(grid, j0, i0), homogeneous(grid, j1, i1), homogeneous(grid, j2, i2), x + 0.5, py
-            )
-            out_depth[y, x] = z
+            a, b, c = homogeneous(grid, j0, i0), homogeneous(grid, j1, i1), homogeneous(grid, j2, i2)
+            w0, w1, w2, canvas.nearest[y, x] = _release_weights(a, b, c, x + 0.5, py)
+            out_depth[y, x] = max(w0 * a[2] + w1 * b[2] + w2 * c[2], NEAR_DEPTH)
             w0, w1, w2 = w0 * vertex_alpha[j0, i0], w1 * vertex_alpha[j1, i1], w2 * vertex_alpha[j2, i2]
             at0, at1, at2 = 3 * (j0 * columns + i0), 3 * (j1 * columns + i1), 3 * (j2 * columns + i2)
             for channel in range(3):

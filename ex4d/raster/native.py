@@ -186,7 +186,9 @@ class NativeRasteriser:
             mask = torch.empty((count, height, width), dtype=torch.uint8, **place)
             depth = torch.empty((count, height, width), dtype=torch.float32, **place)
             # Only the reference convention blends its edges afterwards.
-            rgba = torch.empty((1,) if meshes.exact else (count, height, width, 4), dtype=torch.float32, **place)
+            blended = (1,) if meshes.exact else (count, height, width)
+            rgba = torch.empty((*blended, 4), dtype=torch.float32, **place)
+            nearness = torch.empty(blended, dtype=torch.float32, **place)
 
             grid = (meshes.depth, meshes.visible, meshes.ray_x, meshes.ray_y, views.matrices, views.source)
             sizes = (rows, columns, width, height)
@@ -203,13 +205,13 @@ class NativeRasteriser:
                 *(meshes.depth, meshes.visible, meshes.alpha, meshes.ray_x, meshes.ray_y, meshes.u, meshes.v),
                 *(views.matrices, views.ways_back, views.source, textures),
                 *(rows, columns, plate_width, plate_height, width, height),
-                *(keys, color, mask, rgba, depth),
+                *(keys, color, mask, rgba, nearness, depth),
             )
             if run.finish is not None:
                 run.finish(
                     pixels,
                     *(meshes.depth, meshes.ray_x, meshes.ray_y, views.matrices, views.source, *sizes),
-                    *(keys, rgba, color, mask),
+                    *(keys, rgba, nearness, color, mask),
                 )
         return color, mask, depth
 

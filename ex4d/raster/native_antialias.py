@@ -96,11 +96,12 @@ def finish(
     height,
     keys,
     rgba,
+    nearness,
     color,
     mask,
     block: tl.constexpr,
 ):
-    """Blend, then cut the mask and truncate. rgba: float32 [N, h, w, 4], 0 to 255. Grid: [blocks of pixels, N]."""
+    """Blend, then cut the mask and truncate. rgba, nearness: see `shade`. Grid: [blocks of pixels, N]."""
     n = tl.program_id(1).to(tl.int64)
     depth += tl.load(source + n).to(tl.int64) * rows * columns
     pixel = tl.program_id(0) * block + tl.arange(0, block)
@@ -110,7 +111,8 @@ def finish(
     x = pixel - y * width
     keys += n * width * height + pixel
     rgba += (n * width * height + pixel) * 4
-    key = tl.load(keys)
+    nearness += n * width * height + pixel
+    key, near = tl.load(keys), tl.load(nearness)
     red, green = tl.load(rgba), tl.load(rgba + 1)
     blue, opacity = tl.load(rgba + 2), tl.load(rgba + 3)
     own0, own1, own2, own3 = red, green, blue, opacity
@@ -124,8 +126,8 @@ def finish(
         pair = pair & ((key & 0xFFFFFFFF) != (other & 0xFFFFFFFF))
         if tl.max(pair.to(tl.int32)) > 0:
             # Of equally near faces, that of the pixel to the right or below.
-            nearness = (other >> 32) - (key >> 32)
-            mine = (nearness > 0) | ((nearness == 0) & (direction >= 2))
+            near_other = tl.load(nearness + step, mask=pair, other=0.0)
+            mine = (near > near_other) | ((near == near_other) & (direction >= 2))
             face = tl.where(pair, tl.where(mine, key, other) & 0xFFFFFFFF, 0).to(tl.int32)
             at_x, at_y = tl.where(mine, x, beside_x) + 0.5, tl.where(mine, y, beside_y) + 0.5
             side = tl.where(mine, towards, -towards).to(tl.float64)

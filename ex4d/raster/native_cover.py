@@ -9,7 +9,7 @@ plane. A pixel's key holds depth and face in 64 bits: nearer faces have smaller 
 import triton
 import triton.language as tl
 
-from ex4d.raster import FAR_DEPTH, SLACK_PX
+from ex4d.raster import FAR_DEPTH, HALF_STEP, SLACK_PX
 from ex4d.raster import SUBPIXELS as STEPS
 from ex4d.raster.native_geometry import NEAR, at, edges
 
@@ -17,6 +17,8 @@ FAR = tl.constexpr(FAR_DEPTH)
 SLACK = tl.constexpr(SLACK_PX)
 ROUNDING = tl.constexpr(1e-7)  # pixels; neighbours never leave a crack where a sample lies on their edge
 SUBPIXELS = tl.constexpr(STEPS)  # reference convention only
+STEP = tl.constexpr(HALF_STEP)  # reference convention only
+FOREVER = tl.constexpr(float("inf"))
 
 NOTHING = 2**63 - 1  # key of a pixel that no face covers
 EMPTY = tl.constexpr(NOTHING)
@@ -43,6 +45,17 @@ def _span(edge):
 
 
 @triton.jit
+def _least(edge, depths):
+    """The smallest value of an edge function that counts as inside (reference): see HALF_STEP in raster/__init__.py.
+
+    depths: of the edge's two ends, multiplied; the edge function's factors are the edge's -dy and dx times that.
+    """
+    near_zero = tl.abs(depths) * STEP
+    left_out = (edge[0] < -near_zero) | ((edge[0] <= near_zero) & (edge[1] <= near_zero))
+    return tl.where(left_out, near_zero, -near_zero)
+
+
+@triton.jit
 def face_setup(p0, p1, p2, shows, exact: tl.constexpr):
     """All that `cover` needs of a face. shows: whether it shows the plate.
 
@@ -50,22 +63,26 @@ def face_setup(p0, p1, p2, shows, exact: tl.constexpr):
     """
     n0, n1, n2, volume = edges(p0, p1, p2)
     plate = shows & (volume > 0) & exact
-    slack = tl.where(plate, SLACK, ROUNDING)
-    slack = tl.where(volume != 0, slack, -float("inf"))  # a face seen edge on covers nothing
-    slacks = (-slack * _span(n0), -slack * _span(n1), -slack * _span(n2))
+    if exact:
+        slack = tl.where(plate, SLACK, ROUNDING)
+        least0, least1, least2 = -slack * _span(n0), -slack * _span(n1), -slack * _span(n2)
+    else:
+        least0, least1, least2 = _least(n0, p1[2] * p2[2]), _least(n1, p2[2] * p0[2]), _least(n2, p0[2] * p1[2])
+    seen = volume != 0  # a face seen edge on covers nothing
+    leasts = (tl.where(seen, least0, FOREVER), tl.where(seen, least1, FOREVER), tl.where(seen, least2, FOREVER))
     slope = tl.abs(n0[0] + n1[0] + n2[0]) + tl.abs(n0[1] + n1[1] + n2[1])
     back = slope * SLACK / tl.where(volume != 0, tl.abs(volume), 1.0)
     least = 1.0 / tl.maximum(tl.maximum(p0[2], tl.maximum(p1[2], p2[2])), NEAR)
-    return (n0, n1, n2), slacks, (p0[2], p1[2], p2[2]), (plate, back, least)
+    return (n0, n1, n2), leasts, (p0[2], p1[2], p2[2]), (plate, back, least)
 
 
 @triton.jit
 def cover(setup, face, x, y, exact: tl.constexpr):
     """The face's key at the sample (x, y), EMPTY where it does not cover it. Nearer faces have smaller keys."""
-    sides, slacks, z, occluder = setup
+    sides, leasts, z, occluder = setup
     plate, back, least = occluder
     w0, w1, w2 = at(sides[0], x, y), at(sides[1], x, y), at(sides[2], x, y)
-    covered = (w0 >= slacks[0]) & (w1 >= slacks[1]) & (w2 >= slacks[2])
+    covered = (w0 >= leasts[0]) & (w1 >= leasts[1]) & (w2 >= leasts[2])
     w0, w1, w2 = tl.maximum(w0, 0.0), tl.maximum(w1, 0.0), tl.maximum(w2, 0.0)
     total, weighted = w0 + w1 + w2, w0 * z[0] + w1 * z[1] + w2 * z[2]
     covered = covered & (total > 0) & (weighted >= total * (NEAR * (1 - 1e-12)))
@@ -117,11 +134,11 @@ def face_samples(p0, p1, p2, reach, width, height):
 
 
 @triton.jit
-def meets(edge, slack, first, last, row_first, row_last):
+def meets(edge, least, first, last, row_first, row_last):
     """Whether an edge function is positive anywhere on a box of samples."""
     x = tl.where(edge[0] > 0, last, first) + 0.5
     y = tl.where(edge[1] > 0, row_last, row_first) + 0.5
-    return at(edge, x, y) >= slack
+    return at(edge, x, y) >= least
 
 
 @triton.jit
@@ -129,8 +146,8 @@ def span_of_row(setup, y, first, last):
     """The first and last column of a face's samples on rows; `cover` decides, this may be one sample too wide."""
     left, right = y * 0.0 + first, y * 0.0 + last
     for k in tl.static_range(3):
-        edge, slack = setup[0][k], setup[1][k]
-        crossing = (slack - edge[1] * y - edge[2]) / tl.where(edge[0] != 0, edge[0], 1.0) - 0.5
+        edge, least = setup[0][k], setup[1][k]
+        crossing = (least - edge[1] * y - edge[2]) / tl.where(edge[0] != 0, edge[0], 1.0) - 0.5
         left = tl.where(edge[0] > 0, tl.maximum(left, crossing - 1 / 64), left)
         right = tl.where(edge[0] < 0, tl.minimum(right, crossing + 1 / 64), right)
     left, right = tl.ceil(tl.minimum(left, last + 1.0)), tl.floor(tl.maximum(right, first - 1.0))

@@ -41,6 +41,7 @@ TENSORS = {
     "faces": torch.int32,
     "counts": torch.int32,
     "rgba": torch.float32,
+    "nearness": torch.float32,
     "color": torch.uint8,
     "mask": torch.uint8,
     "out_depth": torch.float32,

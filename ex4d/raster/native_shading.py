@@ -5,9 +5,13 @@
 import triton
 import triton.language as tl
 
+from ex4d.raster import CLIP_SCALE, CLIP_SHIFT
 from ex4d.raster.native_cover import EMPTY
 from ex4d.raster.native_geometry import NEAR, at, edges, face_corners, face_points, matrix
 from ex4d.raster.native_launch import kernel
+
+SCALE = tl.constexpr(CLIP_SCALE)
+SHIFT = tl.constexpr(CLIP_SHIFT)
 
 
 @triton.jit
@@ -36,6 +40,20 @@ def _nearest_pixel(found, visible, rows, columns, j, i, own, other, third, torn)
     return tl.where(nearer, row, found[0]), tl.where(nearer, column, found[1]), tl.where(nearer, own[0], found[2])
 
 
+@triton.jit
+def _release_weights(w0, w1, w2, z0, z1, z2):
+    """See `antialias.release_weights`. w0, w1, w2: edge functions of the corners at the sample; z: their depths."""
+    total, weighted = w0 + w1 + w2, w0 * z0 + w1 * z1 + w2 * z2
+    seen = (total != 0) & (weighted != 0)
+    clip_depth = SCALE - SHIFT * (total / tl.where(seen, weighted, 1.0))
+    clip_depth = tl.where(seen, tl.minimum(tl.maximum(clip_depth, -1.0), 1.0), 1.0)
+    total = tl.where(seen, total, float("inf"))
+    w0, w1 = tl.minimum(tl.maximum(w0 / total, 0.0), 1.0), tl.minimum(tl.maximum(w1 / total, 0.0), 1.0)
+    over = tl.maximum(w0 + w1, 1.0)
+    w0, w1 = w0 / over, w1 / over
+    return w0, w1, 1.0 - w0 - w1, -clip_depth.to(tl.float32)
+
+
 @kernel
 def shade(
     depth,
@@ -59,6 +77,7 @@ def shade(
     color,
     mask,
     rgba,
+    nearness,
     out_depth,
     exact: tl.constexpr,
     block: tl.constexpr,
@@ -66,7 +85,8 @@ def shade(
     """Turn the nearest face of each pixel into colour, mask and depth.
 
     alpha: uint8 [T, H', W'] (reference). ways_back: float64 [N, 3, 4], see `source_pixels` (exact). textures: uint8
-    [T, H, W, 3]. color: uint8 [N, h, w, 3]. mask: uint8 [N, h, w]. out_depth: float32 [N, h, w].
+    [T, H, W, 3]. color: uint8 [N, h, w, 3]. mask: uint8 [N, h, w]. out_depth: float32 [N, h, w]. In the reference
+    convention rgba, float32 [N, h, w, 4], 0 to 255, and nearness, float32 [N, h, w], instead of color and mask.
     Grid: [blocks of pixels, N].
     """
     n = tl.program_id(1).to(tl.int64)
@@ -88,10 +108,16 @@ def shade(
     n0, n1, n2, volume = edges(p0, p1, p2)
     y = pixel // width
     px, py = pixel - y * width + 0.5, y + 0.5
-    w0, w1, w2 = tl.maximum(at(n0, px, py), 0.0), tl.maximum(at(n1, px, py), 0.0), tl.maximum(at(n2, px, py), 0.0)
-    scale = 1.0 / tl.where(drawn, w0 + w1 + w2, 1.0)
-    w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
-    z = w0 * p0[2] + w1 * p1[2] + w2 * p2[2]
+    w0, w1, w2 = at(n0, px, py), at(n1, px, py), at(n2, px, py)
+    if exact:
+        w0, w1, w2 = tl.maximum(w0, 0.0), tl.maximum(w1, 0.0), tl.maximum(w2, 0.0)
+        scale = 1.0 / tl.where(drawn, w0 + w1 + w2, 1.0)
+        w0, w1, w2 = w0 * scale, w1 * scale, w2 * scale
+        z = w0 * p0[2] + w1 * p1[2] + w2 * p2[2]
+    else:
+        w0, w1, w2, near = _release_weights(w0, w1, w2, p0[2], p1[2], p2[2])
+        z = tl.maximum(w0 * p0[2] + w1 * p1[2] + w2 * p2[2], NEAR)
+        tl.store(nearness + out + pixel, tl.where(drawn, near, -float("inf")), mask=alive)
 
     if exact:
         color += (out + pixel) * 3

@@ -5,8 +5,8 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
-from ex4d.raster.antialias import antialiased, finished, snapped, vertices_on_picture
+from ex4d.raster import FAR_DEPTH, HALF_STEP, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
+from ex4d.raster.antialias import antialiased, finished, release_weights, snapped, vertices_on_picture
 
 ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
 
@@ -41,14 +41,14 @@ class ReferenceRasteriser:
             slack = SLACK_PX if plate[face] else ROUNDING_PX
             push_back = SLACK_PX if exact and not plate[face] else 0.0
             for triangle in _clip_near(placed[faces[face]]):
-                _draw(triangle, face, slack, push_back, 0.0 if exact else 1 / FAR_DEPTH, inverse_depth, winner)
+                _draw(triangle, face, exact, slack, push_back, inverse_depth, winner)
 
         drawn_rows, drawn_columns = rows, columns = np.nonzero(winner >= 0)
         drawn = winner[rows, columns]
         samples = np.stack([columns + 0.5, rows + 0.5], axis=-1)
-        weights, z = _weights(pixels[faces[drawn]], samples)
         u, v = np.meshgrid(mesh.u, mesh.v)
         if exact:
+            weights, z = _weights(pixels[faces[drawn]], samples)
             seen = plate[drawn]
             corner_u, corner_v = u.ravel()[faces[drawn]], v.ravel()[faces[drawn]]
             values = _bilinear(texture, (weights * corner_u).sum(axis=1), (weights * corner_v).sum(axis=1)) + 0.5
@@ -60,12 +60,15 @@ class ReferenceRasteriser:
                         seen[n], z[n], values[n] = True, corner_z, texture[pixel]
             rows, columns, values = rows[seen], columns[seen], values[seen]
         else:
+            nearness = np.full((height, width), -np.inf, np.float32)
+            weights, nearness[rows, columns] = release_weights(pixels[faces[drawn]], samples)
+            z = np.maximum((weights * pixels[faces[drawn], 2]).sum(axis=1), NEAR_DEPTH)
             weights = weights * mesh.vertex_alpha.ravel()[faces[drawn]]
             rgba = np.zeros((height, width, 4))
             rgba[rows, columns, :3] = (weights[..., None] * texture.reshape(-1, 3)[faces[drawn]]).sum(axis=1)
             rgba[rows, columns, 3] = 255 * weights.sum(axis=1)
             vertices = vertices_on_picture(mesh, intrinsics @ world_to_camera[:3])
-            blended = antialiased(rgba, _numbered(winner, mesh.depth.shape), inverse_depth, vertices)
+            blended = antialiased(rgba, _numbered(winner, mesh.depth.shape), nearness, vertices)
             color, mask = finished(blended)
             rows, columns = np.nonzero(mask)
             values = color[mask]
@@ -142,7 +145,7 @@ def _clip_near(corners: Array) -> list[Array]:
 
 
 def _draw(
-    triangle: Array, face: int, slack: float, push_back: float, far_limit: float, inverse_depth: Array, winner: Array
+    triangle: Array, face: int, exact: bool, slack: float, push_back: float, inverse_depth: Array, winner: Array
 ) -> None:
     """Draw one triangle (x, y, 1 / z) [3, 3] into inverse_depth and winner [h, w]."""
     xy, q = triangle[:, :2], triangle[:, 2]
@@ -162,7 +165,12 @@ def _draw(
     weights = np.stack([side[k, 0] * (y - start[k, 1]) - side[k, 1] * (x - start[k, 0]) for k in range(3)]) * np.sign(
         area
     )
-    covered = (weights >= -slack * np.abs(side).sum(axis=1)[:, None, None]).all(axis=0)
+    if exact:
+        least = -slack * np.abs(side).sum(axis=1)
+    else:
+        dx, dy = side.T * np.sign(area)
+        least = np.where((dy > HALF_STEP) | ((np.abs(dy) < HALF_STEP) & (dx < HALF_STEP)), HALF_STEP, -HALF_STEP)
+    covered = (weights >= least[:, None, None]).all(axis=0)
     weights = np.maximum(weights, 0)
     total = weights.sum(axis=0)
     covered &= total > 0
@@ -172,7 +180,7 @@ def _draw(
         candidate = np.maximum(q.min(), candidate - push_back * slope) * (1 - 1e-6)
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     candidate = candidate.astype(np.float32)
-    nearer = covered & (candidate > inverse_depth[window]) & (candidate >= far_limit)
+    nearer = covered & (candidate > inverse_depth[window]) & (exact | (candidate >= 1 / FAR_DEPTH))
     inverse_depth[window][nearer] = candidate[nearer]
     winner[window][nearer] = face
 
