@@ -5,7 +5,7 @@ import blf
 import bpy
 from bpy.types import Panel, UIList
 
-from . import display_mesh, job_picture, painting, reconstruction, solve
+from . import display_mesh, job_picture, painting, reconstruct_job, reconstruction, solve
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -130,7 +130,7 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         self.draw_server(layout, context)
         if state.source_camera is not None:
             lens = layout.column(align=True)
-            lens.active = not reconstruction.uses_solve(state)  # else the solve decides
+            lens.active = not reconstruct_job.uses_solve(state)  # else the solve decides
             lens.prop(state.source_camera.data, "lens", text="Source Lens")
             lens.prop(state.source_camera.data, "sensor_width", text="Film Back")
         self.draw_solve(layout, state)
@@ -160,12 +160,12 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
         """What the artist knows, for depth that does not know how far."""
         if state.depth_source == "tracked":
             layout.prop(state, "tracked_prior")
-        is_scaled_by_solve = reconstruction.uses_solve(state)
-        if reconstruction.takes_near_and_far(state) and not is_scaled_by_solve:
+        is_scaled_by_solve = reconstruct_job.uses_solve(state)
+        if reconstruct_job.takes_near_and_far(state) and not is_scaled_by_solve:
             reach = layout.column(align=True)
             reach.prop(state, "depth_near")
             reach.prop(state, "depth_far")
-        if reconstruction.takes_distances(state) and not is_scaled_by_solve:
+        if reconstruct_job.takes_distances(state) and not is_scaled_by_solve:
             layout.prop(state, "known_distance")
             if state.known_distance:
                 layout.row().prop(state, "known_at", text="Measured At")

@@ -102,7 +102,7 @@ def test_the_tracked_source_takes_the_solve_and_what_fills_the_rest(addon, trave
     assert not addon.reconstruction.asks_for_licence(travelling)
     travelling.tracked_prior = "depthcrafter"
     assert addon.reconstruction.asks_for_licence(travelling)
-    assert addon.reconstruction.depth_options(travelling, None) == {"prior": "depthcrafter"}
+    assert addon.reconstruct_job.depth_options(travelling, None) == {"prior": "depthcrafter"}
 
 
 def test_a_solve_may_be_left_aside(addon, travelling, fake):
