@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory that runs out takes nothing with it."""
 
+import gc
 import weakref
 
 import pytest
@@ -60,6 +61,7 @@ def test_a_gpu_whose_memory_is_capped_is_free_again():
     cuda = torch.device("cuda")
     torch.cuda.set_per_process_memory_fraction(0.05)
     try:
+        gc.collect()
         before = torch.cuda.memory_allocated()
         with pytest.raises(MachineError) as caught:
             guarded([], cuda)

@@ -45,9 +45,9 @@ class RowScaledLinear(torch.nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
-        rows = quantised(linear.weight.detach()[None])
-        self.register_buffer("weight", rows.values[0])
-        self.register_buffer("scale", rows.scale[0])
+        rows = quantised(linear.weight.detach())  # no views of them: those would keep them where they are
+        self.register_buffer("weight", rows.values)
+        self.register_buffer("scale", rows.scale)
         self.register_buffer("bias", linear.bias.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,7 +105,7 @@ def quantised(x: torch.Tensor) -> Rows:
     """Scale each row so that its largest number becomes the largest of e4m3, and round.
 
     Args:
-        x: any floating dtype [1, rows, channels].
+        x: any floating dtype [..., rows, channels].
     """
     x = x.float()
     scale = (x.abs().amax(dim=-1, keepdim=True) / E4M3_LARGEST).clamp_min(SMALLEST_SCALE)

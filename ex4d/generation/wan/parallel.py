@@ -41,7 +41,6 @@ from ex4d.generation.wan.ranks import HEADS, Ranks
 PACKAGES = Path(__file__).resolve().parents[3]  # the folder that holds `ex4d`
 _END_S = 5.0  # for a process to end by itself
 _WHY_S = 3.0  # for the news of a lost process to come after a connection broke
-_LOOK_S = 0.001  # between looks whether the GPU is done
 _HEAR_S = 0.2  # between looks whether another process was lost
 
 Network = Callable[[Conditions, Mode, Sharding | None], Velocity]
@@ -111,6 +110,7 @@ class Team:
             self._tell(self._helpers, {"t": "bind", "job": self._job, "mode": asdict(mode), "tensors": listed})
             for tensor in tensors.values():
                 ranks.broadcast(tensor)
+            ranks.settle()
             local = self._local(models, conditions, mode, ranks.sharding(mode))
             for helper in self._helpers:
                 self._expect(helper, "bound")
@@ -154,10 +154,11 @@ class Team:
             sent = torch.cat([latents.reshape(-1), timestep.reshape(-1)])
             self._tell(self._helpers, {"t": "velocity", "branch": branch, "shape": list(latents.shape)})
             ranks.broadcast(sent)
+            ranks.settle()  # nothing is queued behind what may never come
             answers = [local(latents, timestep, branch or "positive")]
             if branch is None:
                 answers.append(ranks.broadcast(torch.empty_like(latents), source=ranks.other_half(mode)))
-            self._settle()
+            ranks.settle()
             return answers
 
     @contextlib.contextmanager
@@ -174,18 +175,6 @@ class Team:
             if broken and self._lost is not None:
                 raise MachineError(self._lost) from None  # the connection broke because a process was lost
             raise
-
-    def _settle(self) -> None:
-        """Wait until the GPU is done, or a process is lost, for which the GPU would wait for ever."""
-        assert self._ranks is not None
-        if self._ranks.device.type == "cuda":
-            done = torch.cuda.current_stream(self._ranks.device).record_event()
-            while not done.query():
-                if self._lost is not None:
-                    break
-                time.sleep(_LOOK_S)
-        if self._lost is not None:
-            raise MachineError(self._lost)
 
     def _news_of_loss(self, patience_s: float) -> None:
         end = time.monotonic() + patience_s
@@ -215,8 +204,8 @@ class Team:
         if not self._finish.alive:
             return  # we ended it
         self._lost = self._lost or why
-        if self._ranks is not None and self._ranks.device.type == "cuda":
-            self._ranks.leave()  # what waits for it on the GPU ends
+        if self._ranks is not None:
+            self._ranks.lost = self._lost
 
 
 class TeamVelocity:

@@ -60,6 +60,7 @@ class Worker:
         for name, dtype, shape in message["tensors"]:
             empty = torch.empty(shape, dtype=getattr(torch, dtype), device=self._device)
             tensors[name] = self._ranks.broadcast(empty)
+        self._ranks.settle()
         mode = Mode(**message["mode"])
         context: dict[Branch, Tensor] = {name: tensors[name] for name in get_args(Branch) if name in tensors}
         conditions = Conditions(tensors["ray"], tensors["y"], tensors["clip"], context)
@@ -72,6 +73,7 @@ class Worker:
         shape = message["shape"]
         sent = torch.empty(torch.Size(shape).numel() + 1, device=self._device)
         self._ranks.broadcast(sent)
+        self._ranks.settle()
         branch = message["branch"] or self._ranks.branch(mode)
         answer = velocity(sent[:-1].view(shape), sent[-1:], branch).contiguous()
         if message["branch"] is None:

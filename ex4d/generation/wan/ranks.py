@@ -7,20 +7,23 @@ the tokens of its prompt (`ulysses`). Rank 0 is the process that paints.
 
 import os
 import sys
-import threading
+import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ex4d.errors import MachineError
 from ex4d.generation.wan.denoise import Branch
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.ulysses import Ulysses
 
 TIMEOUT = timedelta(minutes=30)  # of one exchange; a process that dies is noticed at once, by its pipe
 HEADS = 40  # of Wan2.1-I2V-14B
+_LOOK_S = 0.0001  # between looks whether the GPU is done
 
 
 class Ranks:
@@ -40,7 +43,7 @@ class Ranks:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         self.rank, self.world, self.device = rank, world, device
-        self._leaving = threading.Lock()
+        self.lost: str | None = None  # set by another thread when a process of the team has ended: what to say
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=dist.FileStore(str(store), world),
@@ -54,7 +57,7 @@ class Ranks:
             for first in range(0, world, shards):  # every process makes every group, in the same order
                 group = dist.new_group(list(range(first, first + shards)), timeout=TIMEOUT)
                 if first <= rank < first + shards:
-                    self._shardings[branches] = Ulysses(group, heads) if shards > 1 else None
+                    self._shardings[branches] = Ulysses(group, heads, self.wait) if shards > 1 else None
 
     def branches(self, mode: Mode) -> int:
         """How many prompts are asked at the same time: both when every step asks both."""
@@ -79,15 +82,36 @@ class Ranks:
         dist.broadcast(tensor.view(-1).view(torch.uint8), source)
         return tensor
 
+    def settle(self) -> None:
+        """Wait until the GPU has done all that was queued, or a process is lost.
+
+        Raises:
+            MachineError: a process is lost.
+        """
+        if self.device.type == "cuda":
+            self.wait(torch.cuda.current_stream(self.device).record_event())
+        if self.lost is not None:
+            raise MachineError(self.lost)
+
+    def wait(self, event: Any) -> None:
+        """Wait for a CUDA event, as long as no process is lost.
+
+        Raises:
+            MachineError: one is.
+        """
+        while not event.query():
+            if self.lost is not None:
+                raise MachineError(self.lost)
+            time.sleep(_LOOK_S)
+
     def leave(self) -> None:
         """End the connections, whatever state they are in."""
-        with self._leaving:
-            if not dist.is_initialized():
-                return
-            if self.device.type == "cuda":
-                dist.distributed_c10d._abort_process_group()  # the others may be gone: an orderly end would wait
-            else:
-                dist.destroy_process_group()
+        if not dist.is_initialized():
+            return
+        if self.device.type == "cuda":
+            dist.distributed_c10d._abort_process_group()  # the others may be gone: an orderly end would wait for them
+        else:
+            dist.destroy_process_group()
 
 
 def usable(gpus: int, heads: int = HEADS) -> int:

@@ -4,23 +4,32 @@
 DeepSpeed-Ulysses (arXiv 2309.14509). Exact: only the order of tokens and heads in memory changes on the way.
 """
 
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ex4d.generation.wan.attention import Attention
 
+AHEAD = 4  # exchanges, two blocks: as far as this process runs ahead of its GPU
+
 
 class Ulysses:
     """The `Sharding` of `fast_forward.FastForward` among the processes of a group. Any count of tokens."""
 
-    def __init__(self, group: dist.ProcessGroup, heads: int) -> None:
+    def __init__(self, group: dist.ProcessGroup, heads: int, wait: Callable[[Any], None] | None = None) -> None:
         """
         Args:
             group: its size divides heads. Every process of it goes through the same forward.
             heads: of the self-attention.
+            wait: waits for a CUDA event without blocking the process. When another process is lost, the GPU waits for
+                it for ever; a process that went on queueing work behind that could not even be told.
         """
-        self._group = group
+        self._group, self._wait = group, wait
+        self._pending: deque[Any] = deque()
         self._rank, self._size = dist.get_rank(group), dist.get_world_size(group)
         if heads % self._size:
             raise ValueError(f"{heads} heads cannot be shared by {self._size} processes")
@@ -57,4 +66,8 @@ class Ulysses:
         """Rows of dim 0, so many to and from each process."""
         arrived = rows.new_empty((sum(received), *rows.shape[1:]))
         dist.all_to_all_single(arrived, rows, received, sent, group=self._group)
+        if self._wait is not None and arrived.is_cuda:
+            self._pending.append(torch.cuda.current_stream().record_event())
+            if len(self._pending) > AHEAD:
+                self._wait(self._pending.popleft())
         return arrived
