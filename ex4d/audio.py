@@ -63,7 +63,9 @@ def read_audio(path: Path, frame_start: int, frame_count: int, fps: Fraction) ->
         track = container.streams.best("audio")
         if track is None:
             return None
-        context: AudioCodecContext = track.codec_context  # type: ignore[assignment]
+        context = cast(AudioCodecContext | None, track.codec_context)  # None: FFmpeg has no decoder for it
+        if context is None or not context.rate or not context.layout.nb_channels:
+            raise VideoError(f"The sound of '{path}' cannot be decoded: its format is unknown here.")
         wide, rate, channels = context.format.name in WIDE_FORMATS, context.rate, context.layout.nb_channels
         layout = context.layout.name
         begin_s = float((stream.start_time or 0) * (stream.time_base or 0)) + float(frame_start / fps)
