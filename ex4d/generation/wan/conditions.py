@@ -40,6 +40,19 @@ class Conditions:
     context: dict[Branch, Tensor]  # the prompts that are asked, zeros after their last word. [1, 512, 4096]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the networks see of a plate, before EX-4D's camera encoder. In the dtype of their weights.
+
+    f = 1 + (frames - 1) / 4, h and w = 1/8 of the picture.
+    """
+
+    color: Tensor  # latents of the masked colour. [1, 16, f, h, w]
+    mask: Tensor  # latents of the mask. [1, 16, f, h, w]
+    still: Tensor  # latents of the first frame, which goes on in grey. [1, 16, f, h, w]
+    clip: Tensor  # the first frame as CLIP sees it. [1, 257, 1280]
+
+
 class VideoVae(Protocol):
     """A way to run Wan2.1's video autoencoder, whose weights are where they compute."""
 
@@ -68,6 +81,21 @@ def conditions_of(
         vae: how their VAE is run.
         progress: told when the encoders are done; it may cancel.
     """
+    seen = seen_of(models, color, mask, vae, progress)
+    with torch.no_grad(), models.autocast(), computing(models.camera_encoder, models.device):
+        ray = ray_latent(models.camera_encoder, seen.color, seen.mask)
+    words = {branch: words.to(models.device) for branch, words in context.items()}
+    return Conditions(ray, beside_noise(seen.still), seen.clip, words)
+
+
+def seen_of(
+    models: WanModels,
+    color: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    vae: VideoVae,
+    progress: ProgressCallback | None = None,
+) -> Seen:
+    """Encode what the new camera sees, all but the camera encoder's part; see `conditions_of`."""
     seen = torch.from_numpy(mask).to(models.device)
     video = masked_video(torch.from_numpy(color).to(models.device), seen)
     twice_scaled = torch.where(seen, 1.0, -3.0).expand_as(video)
@@ -82,12 +110,18 @@ def conditions_of(
                 video_latents, mask_latents, still_latents = vae.encode(clips).split(1)
             with models.autocast(), computing(models.image_encoder, models.device):
                 clip = models.image_encoder.encode_image([first[None]])
-            with models.autocast(), computing(models.camera_encoder, models.device):
-                ray = ray_latent(models.camera_encoder, video_latents, mask_latents)
-    known = torch.zeros_like(still_latents[:, :4])
+    return Seen(video_latents, mask_latents, still_latents, clip)
+
+
+def beside_noise(still: Tensor) -> Tensor:
+    """What stands beside the noise: the mask of known latent frames, and the first frame. [B, 20, f, h, w]
+
+    Args:
+        still: see `Seen`. [B, 16, f, h, w]
+    """
+    known = torch.zeros_like(still[:, :4])
     known[:, :, 0] = 1
-    y = torch.cat([known, still_latents], dim=1)
-    return Conditions(ray, y, clip, {branch: words.to(models.device) for branch, words in context.items()})
+    return torch.cat([known, still], dim=1)
 
 
 def masked_video(color: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ The networks' modules are called as they are, so that a LoRA beside a linear (ho
 never what else happens to be installed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,13 +22,24 @@ from ex4d.generation.wan.denoise import Branch
 
 IMAGE_TOKENS = 257  # CLIP's, in front of the words in the cross attention's context
 
+Rotate = Callable[[Tensor, Tensor, int], Tensor]
+"""(queries or keys [1, n, C], rotations of `rope_table`, heads) -> [1, n, C]"""
+
 
 class ReferenceForward:
     """A `Velocity` that computes everything anew in every call, as the release does."""
 
-    def __init__(self, dit: Any, conditions: Conditions) -> None:
+    def __init__(self, dit: Any, conditions: Conditions, run_block: Callable[..., Tensor] | None = None) -> None:
+        """Bind the network.
+
+        Args:
+            dit: see there.
+            conditions: told in every call.
+            run_block: called in place of `block_output`; training has its own.
+        """
         self.dit = dit
         self.conditions = conditions
+        self.run_block = block_output if run_block is None else run_block
         self.dtype: torch.dtype = conditions.y.dtype
 
     def __call__(self, latents: Tensor, timestep: Tensor, branch: Branch) -> Tensor:
@@ -44,7 +56,7 @@ class ReferenceForward:
         picture = _image_embedding(dit.img_emb.proj, told.clip, dtype)
         rotations = rope_table(dit, grid, tokens.device)
         for block in dit.blocks:
-            tokens = _block(block, tokens, modulation, words, picture, rotations, dtype)
+            tokens = self.run_block(block, tokens, modulation, words, picture, rotations, dtype)
         return dit.unpatchify(_head(dit.head, tokens, time), grid)
 
 
@@ -76,7 +88,7 @@ def rope_table(dit: Any, grid: tuple[int, int, int], device: torch.device) -> Te
     return torch.cat(parts, dim=-1).reshape(f * h * w, 1, -1).to(device)
 
 
-def _block(
+def block_output(
     block: Any,
     tokens: Tensor,
     modulation: Tensor,
@@ -84,19 +96,20 @@ def _block(
     picture: Tensor,
     rotations: Tensor,
     dtype: torch.dtype,
+    rotate: Rotate = rope_apply,
 ) -> Tensor:
     """One of the 40 blocks. Tokens are float32 from its self-attention on. [1, n, C]"""
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (block.modulation.float() + modulation).chunk(6, dim=1)
     seen = _norm(block.norm1, tokens) * (1 + scale) + shift
-    tokens = tokens + _self_attention(block.self_attn, seen.to(dtype), rotations) * gate
+    tokens = tokens + _self_attention(block.self_attn, seen.to(dtype), rotations, rotate) * gate
     tokens = tokens + _cross_attention(block.cross_attn, _norm(block.norm3, tokens).to(dtype), words, picture)
     seen = _norm(block.norm2, tokens) * (1 + ffn_scale) + ffn_shift
     return tokens + block.ffn(seen.to(dtype)) * ffn_gate
 
 
-def _self_attention(layer: Any, tokens: Tensor, rotations: Tensor) -> Tensor:
-    queries = rope_apply(layer.norm_q(layer.q(tokens)), rotations, layer.num_heads)
-    keys = rope_apply(layer.norm_k(layer.k(tokens)), rotations, layer.num_heads)
+def _self_attention(layer: Any, tokens: Tensor, rotations: Tensor, rotate: Rotate) -> Tensor:
+    queries = rotate(layer.norm_q(layer.q(tokens)), rotations, layer.num_heads)
+    keys = rotate(layer.norm_k(layer.k(tokens)), rotations, layer.num_heads)
     return layer.o(_attention(queries, keys, layer.v(tokens), layer.num_heads))
 
 
