@@ -26,6 +26,7 @@ HOT_LORA = 500_000_000  # reference: beside the weights instead of added to them
 REST = 1_000_000_000  # embeddings, time projections (in float32), head
 TEXT_ENCODER = 11_400_000_000
 ENCODERS = 2_300_000_000  # VAE, image encoder, camera encoder
+VAE = 260_000_000
 RESERVE = 768 * 2**20  # cuBLAS, cuDNN, and the allocator's gaps
 RAM_RESERVE = 2 * GIB
 
@@ -206,13 +207,13 @@ def _plan(
     staying = REST + _bytes(BLOCK, BLOCKS, mode) - streamed + (crossing if crosses == "gpu" else 0)
     staying += HOT_LORA if mode.precision == "reference" else 0
     staying += (TEXT_ENCODER if text_encoder == "gpu" else 0) + (ENCODERS if encoders == "gpu" else 0)
-    visiting = ENCODERS if encoders == "visits" else 0
+    staying += STREAM_SLOTS * 2 * BLOCK if streamed else 0
     painting = CONTEXT + window.tokens * (CONDITION_TOKEN + TOKEN[mode.precision])
-    painting += STREAM_SLOTS * 2 * BLOCK if streamed else 0
-    encoding = visiting + window.width * window.height * VAE_PIXEL
+    decoding = (VAE if encoders == "visits" else 0) + window.width * window.height * VAE_PIXEL
     reading = TEXT_ENCODER if text_encoder == "alone" else 0
-    peak = RESERVE + max(staying + max(painting, encoding), reading)
-    ram = RAM_RESERVE + max(streamed + visiting + (crossing if crosses == "visits" else 0), reading)
+    peak = RESERVE + max(staying + max(painting, decoding), reading)
+    waiting = streamed + (ENCODERS if encoders == "visits" else 0) + (crossing if crosses == "visits" else 0)
+    ram = RAM_RESERVE + max(waiting, reading)
     seconds = _seconds(machine, window, mode, streamed)
     return MemoryPlan(text_encoder, encoders, crosses, resident, mode.fp8, peak, ram, seconds, label="")
 

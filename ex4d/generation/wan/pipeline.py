@@ -107,6 +107,7 @@ class WanPipeline:
                 answer = StepCache(answer, mode.cache_threshold, settings.steps)
             noise = initial_noise((1, LATENT_CHANNELS, *told.y.shape[2:]), settings.seed, models.device)
             latents = denoise(answer, noise, flow_schedule(settings.steps), progress, on_preview)
+            del answer, told  # what was bound to the job makes room for the decoder
             with computing(models.vae, models.device):
                 return vae.decode(latents, progress)
 
