@@ -225,7 +225,9 @@ class EX4D_PT_take(SidebarPanel, Panel):
         side.operator("ex4d.refresh_takes", text="", icon="FILE_REFRESH")
         if 0 <= state.active_take < len(state.takes):
             layout.prop(state.takes[state.active_take], "notes")
-        layout.operator("ex4d.load_result", icon="SEQUENCE")
+        row = layout.row(align=True)
+        row.operator("ex4d.load_result", icon="SEQUENCE")
+        row.operator_menu_enum("ex4d.load_result", "part", text="", icon="DOWNARROW_HLT")
 
     def draw_painting(self, layout, state):
         header, body = layout.panel("EX4D_painting", default_closed=True)

@@ -13,7 +13,10 @@ from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
 from .shooting import CameraJob, shoot
 
-RESULT = "result.mkv"  # lossless, and every frame a key frame: exact colours and quick scrubbing
+# Of a take's files those that are pictures: lossless, and every frame a key frame for quick scrubbing.
+RESULT = "result.mkv"
+PASSES = {"RESULT": ("", RESULT), "MATTE": (" matte", "mask.mkv"), "MESH": (" mesh", "color.mkv")}
+"""What of a take can become a strip: how that strip is called after the take, and its file."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,12 @@ def _arrived(shot_id, folder, files):
     load(shot_id, folder)
 
 
-def load(shot_id, folder):
-    """Read a take in the background, then put it into the sequencer."""
-    session.call("Reading the take", read_take, folder, on_done=partial(_show, shot_id))
+def load(shot_id, folder, part="RESULT"):
+    """Read a take in the background, then put it, or one of its passes, into the sequencer."""
+    session.call("Reading the take", read_take, folder, part, on_done=partial(_show, shot_id, part))
 
 
-def read_take(folder):
+def read_take(folder, part):
     """Runs in the background thread."""
     try:
         record = shots.read_record(folder / "take.json")
@@ -66,12 +69,13 @@ def read_take(folder):
             source_frame = file["source_frame"]
     except DAMAGED as error:
         raise ShotDataError(f"{folder} holds no finished take ({error}). Render the take again.") from error
-    if not (folder / RESULT).is_file():
-        raise ShotDataError(f"{folder} holds no {RESULT}. Render the take again.")
+    file = PASSES[part][1]
+    if not (folder / file).is_file():
+        raise ShotDataError(f"{folder} holds no {file}. Render the take again.")
     return TakeOnDisk(folder, record, int(source_frame[0]), len(source_frame))
 
 
-def _show(shot_id, take):
+def _show(shot_id, part, take):
     scene = shots.scene_of(shot_id)
     name = take.folder.name
     if scene is None:
@@ -81,9 +85,15 @@ def _show(shot_id, take):
     plate = sequencer.Movie(
         f"{state.shot_name} plate", shots.shot_file(scene, "plate.mkv"), state.plate_start, state.plate_frames
     )
-    result = sequencer.Movie(name, take.folder / RESULT, state.plate_start + take.first_source_frame, take.frame_count)
-    with session.undo_step(f"Load {name}"):
+    suffix, file = PASSES[part]
+    begin = state.plate_start + take.first_source_frame
+    result = sequencer.Movie(name + suffix, take.folder / file, begin, take.frame_count)
+    with session.undo_step(f"Load {result.name}"):
         strip, was_first = sequencer.show_take(scene, state.shot_id, plate, result)
+        if part != "RESULT":
+            strip.mute = True  # it would lie over the take
+            session.current.notice = f"{result.name} is on channel {strip.channel}, muted so that the take shows."
+            return
         where = f"{name} is on channel {strip.channel} of the sequencer."
         if compat.needs_sequencer():
             where += " To see it, add a Video Editing workspace, then press Load Result."

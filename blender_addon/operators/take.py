@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Step 5: the plate, re-shot with the scene's camera."""
 
-from bpy.props import StringProperty
+from bpy.props import EnumProperty, StringProperty
 from bpy.types import Operator
 
 from .. import shots, take_list, takes
@@ -20,18 +20,26 @@ class EX4D_OT_render_take(StepOperator, Operator):
         takes.render(context)
 
 
+PASS_ITEMS = [
+    ("RESULT", "Result", "The re-shot plate"),
+    ("MATTE", "Matte", "White where the plate shows, black where the take was painted; muted, so that the take shows"),
+    ("MESH", "Mesh Render", "What the plate alone shows from the new camera; muted, so that the take shows"),
+]
+
+
 class EX4D_OT_load_result(StepOperator, Operator):
-    """Put a take's result into the sequencer, above the plate"""
+    """Put a take's result, or one of its passes, into the sequencer, above the plate"""
 
     bl_idname, bl_label = "ex4d.load_result", "Load Result"
     step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy, grey.no_take)
 
-    take: StringProperty(name="Take", description="Empty: the one selected in the list")
+    part: EnumProperty(name="Load", items=PASS_ITEMS, options={"SKIP_SAVE"})  # the button means the result
+    take: StringProperty(name="Take", description="Empty: the one selected in the list", options={"SKIP_SAVE"})
 
     def start(self, context):
         state = context.scene.ex4d
         name = self.take or state.takes[state.active_take].name
-        takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(name)))
+        takes.load(state.shot_id, takes.take_folder(context.scene, shots.safe_name(name)), self.part)
 
 
 class EX4D_OT_refresh_takes(StepOperator, Operator):

@@ -74,6 +74,25 @@ def test_the_selected_take_is_loaded_again(addon, scene, takes):
     assert takes.last_take == "take_01"
 
 
+def test_the_passes_come_as_muted_strips_over_the_take(addon, scene, takes):
+    folder = addon.takes.take_folder(scene, "take_02")
+    for name in ("mask.mkv", "color.mkv"):
+        shutil.copyfile(folder / "result.mkv", folder / name)
+    for part in ("MATTE", "MESH"):
+        bpy.ops.ex4d.load_result(part=part)
+        assert addon.session.wait(10)
+        assert addon.session.current.error == ""
+    strips = {strip.name: (strip.channel, strip.mute) for strip in addon.compat.sequencer_strips(scene)}
+    assert strips["take_02 matte"] == (4, True)
+    assert strips["take_02 mesh"] == (5, True)
+    assert not strips["take_02"][1]
+    assert addon.session.current.notice == "take_02 mesh is on channel 5, muted so that the take shows."
+    (folder / "mask.mkv").unlink()
+    bpy.ops.ex4d.load_result(part="MATTE")
+    assert addon.session.wait(10)
+    assert "holds no mask.mkv" in addon.session.current.error
+
+
 def test_without_takes_loading_says_what_to_do(addon, reconstructed):
     assert not bpy.ops.ex4d.load_result.poll()
     assert "Render a take first" in addon.operators.grey.no_take(bpy.context)
