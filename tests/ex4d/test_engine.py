@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 from fractions import Fraction
 
@@ -343,9 +342,3 @@ def test_a_machine_without_the_weights_is_told_how_to_get_them(monkeypatch, tmp_
     assert not model_folder("Wan-AI").exists()
     with pytest.raises(MachineError, match="ex4d models download wan"):
         need_wan(MODES["lossless"])
-
-
-def test_naming_engines_imports_no_torch():
-    if importlib.util.find_spec("torch") is None:
-        assert engine("wan").name == "wan"
-    assert engine("wan").commercial_use is True

@@ -3,6 +3,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -237,3 +239,9 @@ def test_what_is_not_there_is_said_before_anything_is_loaded(weights):
     with pytest.raises((InputError, MachineError), match="film"), lent(loras=("film",)):
         pass
     assert resident._held is None
+
+
+def test_choosing_an_engine_imports_no_torch():
+    code = "import sys; from ex4d.generation import engine; engine(); engine('wan'); print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "False"
