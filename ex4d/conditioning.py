@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the new camera sees of the plate: the colour and mask clips that steer the generation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
 
 from ex4d.camera import Array, CameraPath, Convention, check_convention, check_intrinsics
-from ex4d.errors import CameraError, MachineError, ShapeError
-from ex4d.mesh import DWMesh, check_depth, far_depth, watertight_mesh
+from ex4d.errors import CameraError, InputError, MachineError, ShapeError
+from ex4d.mesh import LARGEST_DEPTH, DWMesh, check_depth, far_depth, watertight_mesh
 from ex4d.progress import ProgressCallback, track
-from ex4d.raster import ClipRasteriser, Rasteriser, rasteriser
+from ex4d.raster import NEAR_DEPTH, ClipRasteriser, Rasteriser, rasteriser
 
 BYTES_PER_PIXEL = 3 + 1 + 4  # colour, mask, depth
 
@@ -51,6 +51,11 @@ def render_conditioning(
         ShapeError, DepthError: the arrays do not fit each other or hold no depth; the message names the frame.
     """
     check_convention(convention)
+    for name, array in (("frames", frames), ("depth", depth), ("intrinsics", intrinsics)):
+        if not isinstance(array, np.ndarray):
+            raise ShapeError(f"{name} must be a numpy array, got {type(array).__name__}.")
+    if not isinstance(cameras, CameraPath):
+        raise CameraError(f"cameras must be a CameraPath, got {type(cameras).__name__}.")
     check_intrinsics(intrinsics)
     source = _source_frames(frames, depth, cameras)
     height, width = frames.shape[1:3]
@@ -61,10 +66,16 @@ def render_conditioning(
             "Set the camera's size to the plate's or use the exact convention."
         )
     backend = rasteriser(raster) if isinstance(raster, str) else raster
+    if not isinstance(backend, Rasteriser | ClipRasteriser):
+        raise InputError(f"raster must be a rasteriser's name or a rasteriser, got {type(backend).__name__}.")
     for frame, plane in enumerate(depth):
         check_depth(plane, frame)
-    if sky is not None and (sky.shape != depth.shape or sky.dtype != np.bool_):
-        raise ShapeError(f"sky must be bool {list(depth.shape)} like the depth, got {sky.dtype} {list(sky.shape)}.")
+    if sky is not None and (np.shape(sky) != depth.shape or np.asarray(sky).dtype != np.bool_):
+        got = f"{np.asarray(sky).dtype} {list(np.shape(sky))}"
+        raise ShapeError(f"sky must be bool {list(depth.shape)} like the depth, got {got}.")
+    unit = _unit(depth) if convention == "exact" else 1.0
+    if unit != 1:
+        depth, cameras = depth * unit, _scaled(cameras, unit)
     far = far_depth(depth, sky)
     _check_room(len(cameras), cameras.height, cameras.width)
     if isinstance(backend, ClipRasteriser):
@@ -72,9 +83,23 @@ def render_conditioning(
         result = Conditioning(view.color, view.mask, view.depth)
     else:
         result = _frame_by_frame(frames, depth, intrinsics, convention, cameras, source, backend, far, sky, progress)
+    if unit != 1:
+        result.depth[:] /= unit
     if convention == "reference":
         result.color[0], result.mask[0] = frames[source[0]], True
     return result
+
+
+def _unit(depth: Array) -> float:
+    """What lengths are multiplied with so that the shot lies beyond the near plane: a power of two, exact in floats."""
+    wanted, allowed = 2 * NEAR_DEPTH / float(depth.min()), LARGEST_DEPTH / float(depth.max())
+    return 1.0 if wanted <= 1 else float(2.0 ** min(np.ceil(np.log2(wanted)), np.floor(np.log2(allowed))))
+
+
+def _scaled(cameras: CameraPath, unit: float) -> CameraPath:
+    poses = cameras.world_to_camera.copy()
+    poses[:, :3, 3] *= unit
+    return replace(cameras, world_to_camera=poses)
 
 
 def _frame_by_frame(

@@ -15,6 +15,7 @@ from ex4d.errors import DepthError, ShapeError
 from ex4d.silhouette import snapped_silhouettes
 from ex4d.tears import MIN_ANGLE_DEG, find_whole_faces, restore_steep_surfaces, smallest_angle_deg, untorn_vertices
 
+SMALLEST_DEPTH, LARGEST_DEPTH = 1e-20, 1e20  # with room to compute in float32
 BORDER_DEPTH = 100.0  # EX-4D release, recon.py: depth of the outermost rows and columns
 # The far end of the skirt (exact) lies this much beyond the deepest point, so that it hides nothing of the plate.
 FAR_FACTOR = 1.25
@@ -62,8 +63,10 @@ class DWMesh:
 
 
 def check_depth(depth: Array, frame: int | None = None) -> None:
-    """Refuse a depth map [H, W] that is no z-depth: wrong shape or type, NaN, infinite, zero or negative."""
+    """Refuse a depth map [H, W] that is no z-depth: wrong shape or type, NaN, zero, negative, or too large."""
     name = "depth" if frame is None else f"depth, frame {frame}"
+    if not isinstance(depth, np.ndarray):
+        raise ShapeError(f"{name} must be a numpy array [H, W], got {type(depth).__name__}.")
     if depth.ndim != 2 or depth.size == 0:
         raise ShapeError(f"{name} must be [H, W] with at least one pixel, got {list(depth.shape)}.")
     if depth.dtype.kind != "f":
@@ -72,6 +75,11 @@ def check_depth(depth: Array, frame: int | None = None) -> None:
         finite = np.isfinite(depth)
         bad = f"{np.count_nonzero(~finite)} NaN or infinite, {np.count_nonzero(depth[finite] <= 0)} zero or negative"
         raise DepthError(f"{name} must be finite and above 0 everywhere, but has {bad} of {depth.size} pixels.")
+    if float(depth.min()) < SMALLEST_DEPTH or float(depth.max()) > LARGEST_DEPTH:
+        raise DepthError(
+            f"{name} must be from {SMALLEST_DEPTH:g} to {LARGEST_DEPTH:g}, got {depth.min():g} to {depth.max():g}. "
+            "Give it in units in which the scene is neither."
+        )
 
 
 def far_depth(depth: Array, sky: Array | None = None) -> float:

@@ -53,6 +53,7 @@ class Render:
     depth: Array  # float32 [h, w], z-depth of whatever is nearest, occluders too; inf where nothing is
 
 
+@runtime_checkable
 class Rasteriser(Protocol):
     """A backend. It may keep buffers between frames; two threads may share it."""
 

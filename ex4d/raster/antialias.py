@@ -55,6 +55,7 @@ def release_weights(corners: Array, samples: Array) -> tuple[Array, Array]:
     return np.column_stack([first_two, 1 - first_two.sum(axis=1)]), -clip_depth.astype(np.float32)
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # vertices in the camera plane, which make no outline
 def antialiased(rgba: Array, faces: Array, nearness: Array, vertices: Array) -> Array:
     """Blend the edges of a picture.
 
@@ -120,8 +121,7 @@ def _silhouette(faces: Array, centre: Array, side: Array, vertices: Array, down:
             start, end = start[:, ::-1], end[:, ::-1]
         along, across = (end - start).T
         meets = (start[:, 1] < 0) != (end[:, 1] < 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            places[:, k] = np.where(meets, side * (start[:, 0] - start[:, 1] * along / across), -np.inf)
+        places[:, k] = np.where(meets, side * (start[:, 0] - start[:, 1] * along / across), -np.inf)
         may[:, k] = folds & (np.abs(across) >= np.abs(along))
     last = (np.arange(len(faces)), places.argmax(axis=1))
     return np.where(may[last], places[last], -np.inf)

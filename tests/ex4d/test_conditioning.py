@@ -3,13 +3,14 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import render_conditioning
-from ex4d.errors import CameraError, Cancelled, DepthError, MachineError, ShapeError
+from ex4d.errors import CameraError, Cancelled, DepthError, InputError, MachineError, ShapeError
 from ex4d.mesh import far_depth
 from ex4d.raster import Render
 from ex4d.trajectory import camera_move
@@ -143,6 +144,53 @@ def test_a_camera_that_sees_nothing_gives_an_honest_empty_mask():
 def test_bad_input_is_refused_by_argument_and_frame(changes, error, complaint):
     with pytest.raises(error, match=complaint):
         render(still([0, 1, 2]), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "complaint"),
+    [
+        ({"frames": FRAMES.tolist()}, ShapeError, "frames must be a numpy array, got list"),
+        ({"depth": None}, ShapeError, "depth must be a numpy array, got NoneType"),
+        ({"intrinsics": INTRINSICS.tolist()}, ShapeError, "intrinsics must be a numpy array, got list"),
+        ({"sky": [True]}, ShapeError, r"sky must be bool \[5, 12, 16\] like the depth, got bool \[1\]"),
+        ({"raster": None}, InputError, "raster must be a rasteriser's name or a rasteriser, got NoneType"),
+        ({"depth": DEPTH.astype(np.float64) * 1e300}, DepthError, "frame 0 must be from 1e-20 to 1e"),
+        ({"depth": DEPTH.astype(np.float64) * 1e-60}, DepthError, "units in which the scene is neither"),
+    ],
+)
+def test_other_things_than_arrays_and_depth_beyond_reason_are_refused(changes, error, complaint):
+    with pytest.raises(error, match=complaint):
+        render(still([0, 1, 2]), **changes)
+    with pytest.raises(CameraError, match="cameras must be a CameraPath, got NoneType"):
+        render(None)
+
+
+@pytest.mark.parametrize("raster", ["cpu", "reference"])
+@pytest.mark.parametrize("scale", [1e-19, 1e-6, 1e-3, 1e3, 1e18])
+def test_the_picture_does_not_depend_on_the_unit_of_length(scale, raster):
+    scale = 2.0 ** round(np.log2(scale))  # exact in floats
+    path = camera_move("truck:distance=0.5", DEPTH[0], INTRINSICS, 16, 12, 3)
+    poses = path.world_to_camera.copy()
+    poses[:, :3, 3] *= scale
+    scaled = CameraPath(poses, path.intrinsics, 16, 12, path.source_frame)
+    first, other = render(path, raster=raster), render(scaled, depth=DEPTH * np.float32(scale), raster=raster)
+    assert not first.mask[-1].all()
+    np.testing.assert_array_equal(other.color, first.color)
+    np.testing.assert_array_equal(other.mask, first.mask)
+    np.testing.assert_allclose(other.depth, first.depth * np.float32(scale), rtol=1e-6)
+
+
+@pytest.mark.parametrize("raster", ["cpu", "reference"])
+@pytest.mark.parametrize("turn", [[0, 0, 0], [0, np.pi, 0], [np.pi / 2, 0, 0]])
+@pytest.mark.parametrize("eye_z", [100, 5, 1e9, -1e9])
+def test_reference_draws_from_anywhere_also_from_within_its_border(eye_z, turn, raster):
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(np.array(turn, dtype=np.float64))[0]
+    pose[:3, 3] = -pose[:3, :3] @ [0, 0, eye_z]
+    path = CameraPath(np.stack([pose, pose]), np.stack([INTRINSICS] * 2), 16, 12, [0, 0])
+    result = render(path, "reference", raster=raster)
+    assert result.mask[0].all()
+    assert not result.color[~result.mask].any()
 
 
 def test_a_path_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(monkeypatch):
