@@ -76,25 +76,37 @@ def write_move(camera, to_channels, keys: Keys, has_zoom: bool):
         _write(curve, keys.frames, zooms, [lens * (after.zoom - before.zoom) / keys.nudge for before, after in pairs])
 
 
-def sway(camera, strength_rad: float, strength_m: float, seed: int, frame_start: int, frame_end: int):
-    """Let a camera sway as if held by hand: noise on its curves, on top of the animation that they have."""
+def sway(camera, turn_rad: float, swing: float, seed: int, frame_start: int, frame_end: int):
+    """Let a camera sway as if held by hand: noise on its curves, on top of the animation that they have.
+
+    Args:
+        turn_rad: how far it turns to each side, at most.
+        swing: how far it moves to each side, at most, in the unit of its location.
+        seed: another one sways differently.
+        frame_start, frame_end: between which it sways.
+    """
     if _rotation_of(camera)[0] != "rotation_euler":
         raise CameraPathError(f"Set the rotation mode of '{camera.name}' to XYZ Euler: a hand-held sway needs that.")
     for number, (path, index) in enumerate((path, index) for path in SWAYING for index in range(3)):
         curve = compat.ensure_fcurve(camera, path, index)
         if not curve.keyframe_points:
             curve.keyframe_points.insert(frame_start, getattr(camera, path)[index])
-        for modifier in [found for found in curve.modifiers if found.type == "NOISE"]:
-            curve.modifiers.remove(modifier)
+        for modifier in list(curve.modifiers):
+            if _sways_between(modifier, frame_start, frame_end):
+                curve.modifiers.remove(modifier)
         noise = curve.modifiers.new("NOISE")
-        noise.strength = 2 * (
-            strength_m if path == "location" else strength_rad
-        )  # it swings by half of it to each side
+        noise.strength = 2 * (swing if path == "location" else turn_rad)  # noise goes half of it to each side
         noise.scale, noise.phase, noise.depth = SWAY_FRAMES, 31.7 * (6 * seed + number + 1), 1
         noise.use_restricted_range = True
         noise.frame_start, noise.frame_end = frame_start, frame_end
         noise.blend_in = noise.blend_out = min(SWAY_FRAMES, (frame_end - frame_start) / 4)
         curve.update()
+
+
+def _sways_between(modifier, frame_start, frame_end):
+    """Tell whether a curve's modifier is an earlier sway in those frames."""
+    is_sway = modifier.type == "NOISE" and modifier.use_restricted_range
+    return is_sway and modifier.frame_start < frame_end and modifier.frame_end > frame_start
 
 
 def _rotation_of(camera):

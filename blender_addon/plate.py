@@ -131,6 +131,8 @@ def take_solve(scene, clip):
     lens = cameras.lens_of(solve.intrinsics_of(solved, width, height), width, height, solved.sensor_width)
     data.lens, data.sensor_width = lens.lens_mm, lens.sensor_width_mm
     data.shift_x, data.shift_y = lens.shift_x, lens.shift_y
+    width_there = PLANE_DISTANCE * lens.sensor_width_mm / lens.lens_mm  # of what the camera sees, in shot units
+    state.plate_plane.location = (lens.shift_x * width_there, lens.shift_y * width_there, -PLANE_DISTANCE)
     oriented = solve.tracked_scene_matrix(scene, clip)
     if oriented is not None:
         state.root.matrix_basis = oriented

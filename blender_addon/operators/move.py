@@ -57,10 +57,6 @@ class EX4D_OT_add_move(StepOperator, Operator):
         name="Last Frame", description="Where the move ends; as a rule the scene's last frame", options=FRESH
     )
 
-    def invoke(self, context, event):
-        self._fill_in(context)
-        return self.execute(context)
-
     def start(self, context):
         self._fill_in(context)
         if self.frame_end <= self.frame_start:
@@ -72,7 +68,8 @@ class EX4D_OT_add_move(StepOperator, Operator):
         frames = self.frame_start, self.frame_end
         name = self.move.lower().replace("_", "-")
         if name == HANDHELD:
-            keyframes.sway(camera, self.angle, self.distance / 100 * stand.distance, self.seed, *frames)
+            swing = self.distance / 100 * stand.distance * to_channels.median_scale
+            keyframes.sway(camera, self.angle, swing, self.seed, *frames)
         else:
             if name == "dolly-zoom" and self.distance >= 100:
                 raise CameraPathError("A dolly zoom must stop before the subject: keep Distance below 100 %.")

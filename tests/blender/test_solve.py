@@ -67,6 +67,15 @@ def test_the_clip_keeps_its_place_in_time_and_gives_its_lens(travelling, scene, 
     assert "solved camera gives the lens (40 mm)" in travelling.plate_notice
 
 
+def test_the_image_plane_fills_the_solved_lens_too(travelling, scene):
+    graph = bpy.context.evaluated_depsgraph_get()
+    graph.update()
+    plane = travelling.plate_plane.evaluated_get(graph)
+    seen = [world_to_camera_view(scene, scene.camera, plane.matrix_world @ vertex.co) for vertex in plane.data.vertices]
+    for found, (x, y) in zip(seen, ((0, 0), (1, 0), (1, 1), (0, 1)), strict=True):
+        assert abs(found.x - x) + abs(found.y - y) < 1e-5
+
+
 def test_the_solve_is_sent_with_the_plate(addon, travelling, fake, truth):
     travelling.depth_source = "transformers"
     bpy.ops.ex4d.reconstruct()
