@@ -176,7 +176,7 @@ def test_a_hole_that_an_artist_made_in_the_plates_own_view_is_filled_first():
     assert color[0].min() > 0
     assert not mask[1].all()
     assert result.settings["lead_in"] == 0
-    assert any("filled without the model" in notice for notice in result.notices)
+    assert any("filled before the model" in notice for notice in result.notices)
 
 
 def test_a_long_take_is_painted_in_windows_that_go_on_from_each_other():

@@ -10,7 +10,7 @@ import pytest
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
 from ex4d.conditioning import render_conditioning
-from ex4d.generation.wan.lead_in import LONGEST, SHORTEST, lead_in, widest_view
+from ex4d.generation.wan.lead_in import LONGEST, SHORTEST, lead_in, plate_view, widest_view
 from ex4d.shot import DepthInfo, PlateInfo, Shot
 
 WIDTH, HEIGHT, COUNT = 64, 48, 3
@@ -74,6 +74,14 @@ def test_a_longer_way_takes_more_frames(shot, angle, frames):
 def test_the_widest_view_of_any_shape_shows_only_the_plate(shot, width, height):
     start = path(np.eye(4), widest_view(LENS, WIDTH, HEIGHT, width, height), width, height)
     assert drawn(shot, start).mask.all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (32, 32), (100, 30), (96, 72)])
+def test_the_plate_is_what_the_widest_view_draws(shot, width, height):
+    smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), 4) for frame in shot.frames])
+    shot = dataclasses.replace(shot, frames=smooth)
+    seen = drawn(shot, path(np.eye(4), widest_view(LENS, WIDTH, HEIGHT, width, height), width, height))
+    assert np.abs(plate_view(smooth[1], width, height).astype(int) - seen.color[0]).mean() < 2
 
 
 def test_a_wider_lens_is_led_in_by_zooming_out(shot):

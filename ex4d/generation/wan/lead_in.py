@@ -64,6 +64,25 @@ def widest_view(intrinsics: Array, plate_width: int, plate_height: int, width: i
     return np.array([[1, 0, -crop_x], [0, 1, -crop_y], [0, 0, 1]]) @ np.diag([scale, scale, 1.0]) @ intrinsics
 
 
+def plate_view(frame: Array, width: int, height: int) -> Array:
+    """What `widest_view` shows, from the plate itself: drawn at another size, its mesh would have cracks at tears.
+
+    Args:
+        frame: RGB of the plate. [H, W, 3]
+        width, height: of the picture, pixels.
+
+    Returns:
+        uint8 [height, width, 3]
+    """
+    plate_height, plate_width = frame.shape[:2]
+    scale = max(width / plate_width, height / plate_height)
+    size = max(width, round(plate_width * scale)), max(height, round(plate_height * scale))
+    if size != (plate_width, plate_height):
+        frame = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return frame[top : top + height, left : left + width]
+
+
 def view_change_deg(pose: Array, start_lens: Array, end_lens: Array, distance: float, width: int) -> float:
     """How different two views are, as an angle: the largest of turn, parallax and change of the field of view.
 

@@ -16,7 +16,7 @@ from ex4d.errors import InputError, ShapeError
 from ex4d.generation.inpaint import inpaint
 from ex4d.generation.room import MESH_PIXEL, make_room
 from ex4d.generation.wan.framing import RELEASE_SIZE, TUNED_PIXELS, Framing, framing, into_working, release_framing
-from ex4d.generation.wan.lead_in import lead_in
+from ex4d.generation.wan.lead_in import lead_in, plate_view
 from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.windows import MOST_FRAMES, OVERLAP, TUNED_FRAMES, Span, spans
@@ -99,20 +99,23 @@ def _from_a_whole_frame(
     """A take with what has to come before it, so that its first frame has no holes; and what was done."""
     frames = list(zip(conditioning.color, conditioning.mask, strict=True))
     notices: tuple[str, ...] = ()
-    depth = conditioning.depth
     path = lead_in(shot, cameras)
     if path is not None:
         make_room(MESH_PIXEL * shot.depth.size)
         way = render_conditioning(
             shot.frames, shot.depth, shot.intrinsics, shot.convention, path, "auto", progress, shot.sky
         )
-        frames, depth = [*zip(way.color, way.mask, strict=True), *frames], way.depth
+        frames = [*zip(way.color, way.mask, strict=True), *frames]
+        plate = plate_view(shot.frames[int(path.source_frame[0])], cameras.width, cameras.height)
+        frames[0] = plate, np.ones_like(frames[0][1])
         notices += (f"The camera starts beside the plate's view: {len(path)} frames lead in to it and are cut off.",)
-    color, mask = frames[0]
-    if not mask.all():
+    else:  # an artist's holes, or cracks at tears in a picture of another size than the plate
+        color, mask = frames[0]
         red, green, blue = (float(level) for level in shot.frames.mean(axis=(0, 1, 2)))
-        frames[0] = inpaint(color[None], mask[None], depth[:1], (red, green, blue))[0], np.ones_like(mask)
-        notices += ("The first frame has holes. They were filled without the model, which paints on from there.",)
+        filled = inpaint(color[None], mask[None], conditioning.depth[:1], (red, green, blue))[0]
+        frames[0] = filled, np.ones_like(mask)
+        share = f"{1 - mask.mean():.1%} of the first frame"
+        notices += (f"Holes, {share}, were filled before the model painted on from there.",)
     return frames, notices
 
 
