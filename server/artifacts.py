@@ -14,7 +14,7 @@ from typing import Any
 from ex4d.errors import StorageError
 from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobPlace, BlobState
 
-from .failures import DISK_FULL, DamagedUpload, UnknownArtifact
+from .failures import DISK_FULL, DamagedUpload, MissingArtifact, UnknownArtifact
 
 LEAST_FREE = 500_000_000  # bytes that an upload must leave on the disk, for jobs, logs and the database
 PART_LIFETIME_S = 24 * 3600.0  # an upload that was not resumed within a day is dropped
@@ -161,14 +161,27 @@ class Artifacts:
 
         Raises:
             UnknownArtifact: it is not here.
+            MissingArtifact: what is here is damaged; it is dropped.
             StorageError: the disk refuses.
         """
-        source = self.path(artifact)
+        source, digest = self.path(artifact), hashlib.sha256()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, path)
+            with source.open("rb") as reader, path.open("wb") as writer:
+                while chunk := reader.read(CHUNK_LIMIT):
+                    digest.update(chunk)
+                    writer.write(chunk)
         except OSError as error:
             raise storage_error(error, path.name) from error
+        if digest.hexdigest() != artifact.sha256:
+            self.drop(artifact.sha256)
+            raise MissingArtifact(f"The server's copy of {path.name} is damaged and was dropped.")
+
+    def check(self, artifact: ArtifactRef) -> BlobState:
+        """Read a file again; one that is not what its name says is dropped."""
+        if _has_size(self._path(artifact), artifact.size) and sha256_of(self._path(artifact)) != artifact.sha256:
+            self.drop(artifact.sha256)
+        return self.stat(artifact)
 
     def sweep(self) -> None:
         """Drop uploads that nobody resumed."""

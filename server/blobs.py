@@ -12,6 +12,7 @@ from shared_protocol.messages import (
     BlobData,
     BlobPlace,
     BlobState,
+    CheckBlob,
     ErrorInfo,
     GetBlob,
     Message,
@@ -28,7 +29,7 @@ BLOB_TASKS = 16  # chunks being written or read at once, over all clients: 16 Mi
 MOST_UPLOADS = 50  # files that one client may have begun to send
 UPLOAD_MEMORY_S = 600.0  # one that was not continued for so long no longer counts
 
-BlobRequest = StatBlob | PutBlob | GetBlob | PlaceBlob | AdoptBlob
+BlobRequest = StatBlob | PutBlob | GetBlob | PlaceBlob | AdoptBlob | CheckBlob
 Answer = Callable[[Message, bytes | None], None]
 
 
@@ -95,11 +96,15 @@ class Blobs:
                 raise QuotaExceeded(f"{MOST_UPLOADS} of your files are on their way already. Let them arrive first.")
             self._uploading[request.artifact.sha256] = (user, now)
 
-    def _store(self, request: StatBlob | PutBlob | PlaceBlob | AdoptBlob, chunk: bytes) -> BlobState | BlobPlace:
+    def _store(
+        self, request: StatBlob | PutBlob | PlaceBlob | AdoptBlob | CheckBlob, chunk: bytes
+    ) -> BlobState | BlobPlace:
         artifact = request.artifact
         match request:
             case StatBlob():
                 return self._artifacts.stat(artifact)
+            case CheckBlob():
+                return self._artifacts.check(artifact)
             case PlaceBlob():
                 return self._artifacts.place(artifact)
             case AdoptBlob():

@@ -119,7 +119,8 @@ class _Process:
         search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-P", "-m", "server.worker", "--job-runner", runner]
         command += ["--log", str(logs / f"worker-{number}.log"), "--parent", str(os.getpid())]
-        with self.output_log.open("wb") as output:
+        self.output_log.write_bytes(b"")
+        with self.output_log.open("ab") as output:  # appending: the worker empties it before each job
             # From the main thread: on Linux the kernel ends the worker when the thread that started it ends.
             self.popen = subprocess.Popen(
                 command,

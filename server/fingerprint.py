@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 from shared_protocol.fields import to_plain
@@ -29,7 +30,7 @@ class Circumstances:
 
     def __init__(self, runner: str, gpus: tuple[str, ...] = ()) -> None:
         packages = sorted({f"{each.metadata['Name']} {each.version}" for each in distributions()})
-        self._fixed = [runner, list(gpus), sys.version, packages, _code_hash()]
+        self._fixed = [runner, list(gpus), sys.version, packages, _code_hash(runner)]
         self._weights: list[str] = []
         self._weights_seen_s = -_WEIGHTS_MEMORY_S
 
@@ -41,11 +42,15 @@ class Circumstances:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _code_hash() -> str:
-    """Of the library's source files, so that a changed working copy counts as another version."""
-    folder = Path(__file__).resolve().parents[1] / "ex4d"
+def _code_hash(runner: str) -> str:
+    """Of the source files that do the jobs, so that a changed working copy counts as another version."""
+    spec = find_spec(runner.partition(":")[0].partition(".")[0])  # finds the package without running it
+    if spec is None or spec.origin is None:
+        return ""
+    origin = Path(spec.origin)
+    folder = origin.parent
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")) if origin.name == "__init__.py" else [origin]:
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

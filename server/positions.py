@@ -19,14 +19,15 @@ def positions(store: Store, running: Sequence[StoredJob], workers: int) -> dict[
     found: dict[str, Position] = {}
     taken = {job.job_id for job in running}
     total_s = 0.0  # of work that comes first; running jobs count whole, as if they had just begun
-    for job in [*running, *(job for job in store.queued() if job.job_id not in taken)]:
-        if job.kind not in histories:
-            histories[job.kind] = store.durations(job.kind)
-        guess_s = estimate_s(histories[job.kind], job.input_bytes)
+    before = [(job.job_id, job.kind, job.input_bytes) for job in running]
+    for job_id, kind, input_bytes in [*before, *(row for row in store.waiting() if row[0] not in taken)]:
+        if kind not in histories:
+            histories[kind] = store.durations(kind)
+        guess_s = estimate_s(histories[kind], input_bytes)
         own_s = math.inf if guess_s is None else guess_s
-        if job.job_id not in taken:
+        if job_id not in taken:
             done_s = total_s / max(1, workers) + own_s
-            found[job.job_id] = (len(running) + len(found), done_s if math.isfinite(done_s) else None)
+            found[job_id] = (len(running) + len(found), done_s if math.isfinite(done_s) else None)
         total_s += own_s
     return found
 

@@ -75,6 +75,12 @@ class Store:
         """The jobs that wait, in the order in which they will run."""
         return self._select(f"state = 'queued' ORDER BY {QUEUE_ORDER} LIMIT ?", limit)
 
+    def waiting(self) -> list[tuple[str, str, int]]:
+        """(job id, kind, bytes of input) of the jobs that wait, in the order in which they will run."""
+        return self._database.execute(
+            f"SELECT job_id, kind, input_bytes FROM jobs WHERE state = 'queued' ORDER BY {QUEUE_ORDER}"  # noqa: S608
+        ).fetchall()
+
     def running(self) -> list[StoredJob]:
         """Jobs that are being worked on; at the start of a server, those it was killed over."""
         return self._select("state = 'running'")

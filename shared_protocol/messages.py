@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
 # 1.1 previews; 1.2 several workers, priorities, estimates, drain, list of jobs; 1.3 files on the same machine;
-# 1.4 pairing and clients; 1.5 metrics
-PROTOCOL_VERSION = (1, 5)
+# 1.4 pairing and clients; 1.5 metrics; 1.6 checking a stored file
+PROTOCOL_VERSION = (1, 6)
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -206,6 +206,14 @@ class AdoptBlob(Message):
 
     artifact: ArtifactRef
     token: Token
+
+
+@message("blob.check")
+@dataclass(frozen=True)
+class CheckBlob(Message):
+    """Read a stored file again, because it arrived damaged; one that is no longer what it was is dropped."""
+
+    artifact: ArtifactRef
 
 
 # Jobs

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import same_machine
-from .errors import LocalStorage, TransferFailed
-from .messages import CHUNK_LIMIT, WINDOW, ArtifactRef, BlobData, BlobState, GetBlob, PutBlob, StatBlob
+from .errors import LocalStorage, RemoteError, TransferFailed
+from .messages import CHUNK_LIMIT, WINDOW, ArtifactRef, BlobData, BlobState, CheckBlob, GetBlob, PutBlob, StatBlob
 
 if TYPE_CHECKING:
     from .client import Client
@@ -122,12 +122,19 @@ def download(client: "Client", artifact: ArtifactRef, path: Path, progress: Tran
         arrived = same_machine.download(client, artifact, part, progress) or _download(client, artifact, part, progress)
         if arrived != artifact:
             part.unlink()
-            raise TransferFailed(f"{path.name} arrived damaged", hint="Try again.")
+            _have_checked(client, artifact)
+            raise TransferFailed(f"{path.name} arrived damaged", hint="Try again: the server has checked its copy.")
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()  # a full disk needs the space back more than we need the resume
         raise LocalStorage(f"{path.name} cannot be written: {error.strerror or error}", detail=str(path)) from error
+
+
+def _have_checked(client: "Client", artifact: ArtifactRef) -> None:
+    """Have the server drop the file if it is its copy that is damaged; the job that made it then runs again."""
+    with contextlib.suppress(RemoteError):  # an older server
+        client.request(CheckBlob(artifact), BlobState, client.timeout_s + artifact.size / same_machine.HASHING_BYTES_S)
 
 
 def _download(client: "Client", artifact: ArtifactRef, part: Path, progress: TransferProgress | None) -> ArtifactRef:

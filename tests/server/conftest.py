@@ -120,6 +120,7 @@ class Server:
                 self.process.wait(PATIENCE_S)
             finally:
                 self.process.kill()
+                self.process.wait()
 
 
 @pytest.fixture

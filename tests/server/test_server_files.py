@@ -6,7 +6,7 @@ import os
 import pytest
 
 from shared_protocol import same_machine
-from shared_protocol.errors import LocalStorage, RemoteError, ServerLost, Stopped
+from shared_protocol.errors import LocalStorage, RemoteError, ServerLost, Stopped, TransferFailed
 from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobState, GetBlob, PutBlob, StatBlob
 from shared_protocol.transfer import file_reference
 
@@ -115,9 +115,36 @@ def test_a_damaged_file_in_the_store_is_noticed_on_arrival(server, clip, tmp_pat
     stored = server.home / "artifacts" / artifact.sha256
     with stored.open("r+b") as file:
         file.write(b"rot")
-    with pytest.raises(Exception, match="damaged"):
+    with pytest.raises(TransferFailed, match="damaged"):
         client.download(artifact, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+    assert not stored.exists()
+
+
+def test_a_damaged_plate_fails_its_job_and_is_sent_again(server, clip):
+    server.start()
+    follower = server.follower()
+    artifact = follower.client.upload(clip)
+    with (server.home / "artifacts" / artifact.sha256).open("r+b") as file:
+        file.write(b"rot")
+    failed = follower.wait(follower.submit("copy", {}, {"plate": (artifact, "plate.mov")}))
+    assert (failed.error.code, "damaged" in failed.error.title) == ("missing_artifact", True)
+    follower.client.upload(clip)
+    assert follower.wait(follower.submit("copy", {}, {"plate": (artifact, "plate.mov")})).name == "done"
+
+
+def test_a_damaged_result_is_made_again(server, tmp_path):
+    server.start()
+    follower = server.follower()
+    job_id = follower.submit("steps", {"n": 1})
+    output = follower.wait(job_id).outputs[0].artifact
+    (server.home / "artifacts" / output.sha256).write_text("finisheD")
+    with pytest.raises(TransferFailed, match="damaged"):
+        follower.client.download(output, tmp_path / "result.txt")
+    again = follower.wait(follower.submit("steps", {"n": 1}))
+    assert again.attempt == 1
+    follower.client.download(again.outputs[0].artifact, tmp_path / "result.txt")
+    assert (tmp_path / "result.txt").read_text() == "finished"
 
 
 def test_a_full_disk_stops_the_upload_but_not_the_server(server, clip, tmp_path):
