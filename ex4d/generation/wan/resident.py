@@ -21,6 +21,7 @@ from ex4d.generation.wan.attention import best_backend
 from ex4d.generation.wan.engine import Loaded
 from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
 from ex4d.generation.wan.memory_plan import (
+    RAM_RESERVE,
     Machine,
     MemoryPlan,
     Window,
@@ -91,8 +92,11 @@ def lent_painter(
     with _LOCK:
         prompts = settings.asked_prompts
         known = are_known(text_encoder_id(files), dtype, prompts)
-        machine = _as_if_empty(read())
+        now = read()
+        machine = _as_if_empty(now)
         plan = plan_memory(machine, window, mode, known)
+        if plan.text_encoder == "alone" and _on_gpu() + RAM_RESERVE > now.ram_free:
+            release()  # main memory has no room for them to wait in
         try:
             devices = _devices(plan, mode, device, find_others)
             networks = _networks(files, mode, plan, prompts, devices, dtype, progress)
@@ -162,9 +166,13 @@ def _as_if_empty(machine: Machine) -> Machine:
     """What would be free without the networks that are held: they can go."""
     if _held is None:
         return machine
-    here = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-    free, ram_free = machine.free + here, machine.ram_free + _held.plan.ram
+    free, ram_free = machine.free + _on_gpu(), machine.ram_free + _held.plan.ram
     return replace(machine, free=min(free, machine.total), ram_free=ram_free)
+
+
+def _on_gpu() -> int:
+    """Bytes that this process holds there."""
+    return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else 0
 
 
 def _out_of_memory(machine: Machine, window: Window, mode: Mode, known: bool) -> str:
