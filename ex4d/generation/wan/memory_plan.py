@@ -31,17 +31,17 @@ RESERVE = 768 * 2**20  # cuBLAS, cuDNN, and the allocator's gaps
 RAM_RESERVE = 2 * GIB
 
 # Bytes that live while each stage computes.
-TOKEN = {"fast": 190_000, "reference": 900_000}  # of the network, per token
+TOKEN = {"fast": 190_000, "reference": 270_000}  # of the network, per token
 CONDITION_TOKEN = 32_000  # rays and what is embedded once per job
 CONTEXT = 1_100_000_000  # keys and values of both prompts and of the picture, 40 blocks
 VAE_PIXEL = 18_000  # of a frame, while the VAE decodes; encoding takes less
 
 # TFLOP/s that one forward reaches. H200: benchmarks/generation_gpu.py; the others from their data sheets.
 RATE = {"H200": 610, "H100": 560, "A100": 190, "L40S": 200, "4090": 140, "A6000": 90}
-FP8_GAIN = 1.35  # H200: 0.775 s to 0.575 s
-SKIPPED = 0.35  # share of the forwards that a step cache saves, about
+FP8_GAIN = 1.35  # H200: 0.779 s to 0.576 s; reference 1.178 s
+REFERENCE_GAIN = 0.66
 BUS = 20e9  # bytes/s from pinned main memory, PCIe 4
-ENCODING_TFLOP = 730  # encoding and decoding at 49 x 512 x 512, in the network's TFLOP/s: 1.2 s on an H200
+ENCODING_TFLOP = 650  # encoding and decoding at 49 x 512 x 512, in the network's TFLOP/s: 1.06 s on an H200
 
 Place = Literal["gpu", "visits", "alone", "unused"]
 
@@ -229,8 +229,8 @@ def _seconds(machine: Machine, window: Window, mode: Mode, streamed: int) -> flo
     if rate is None:
         return None
     forwards = mode.steps * (1 + (mode.guidance_share if mode.guidance_scale != 1 else 0))
-    forwards *= 1 - SKIPPED if mode.cache_threshold > 0 else 1
-    compute = forward_tflop(window.tokens) / (rate * (FP8_GAIN if mode.fp8 else 1))
+    gain = REFERENCE_GAIN if mode.precision == "reference" else FP8_GAIN if mode.fp8 else 1
+    compute = forward_tflop(window.tokens) / (rate * gain)
     encoding = ENCODING_TFLOP / rate * window.tokens / 13312
     return forwards * max(compute, streamed / BUS) + encoding
 
