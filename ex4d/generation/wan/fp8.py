@@ -19,7 +19,7 @@ FP8_CAPABILITY = (8, 9)  # Ada
 
 
 class Linear(NamedTuple):
-    """A linear layer as plain tensors, so that one compiled function serves every block."""
+    """A linear layer as plain tensors, 16-bit or 8-bit."""
 
     weight: torch.Tensor  # [out, in]
     bias: torch.Tensor  # [out]

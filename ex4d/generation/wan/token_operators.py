@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What lies between the matrix products of a block, in as few passes over memory as there can be.
 
-On CUDA, Triton kernels read each token once and write it once, in 8 bits where that is what the next linear takes: a
-compiler that fuses these operators by itself needs two to four times as long for them (docs/benchmarks.md), and seconds
-for each new size. Everywhere else torch's operators do the same. All arithmetic is fp32.
+On CUDA, Triton kernels read each token once and write it once, in 8 bits where that is what the next linear takes:
+torch.compile needs 1.5 times as long for them (docs/benchmarks.md), and seconds for each new size. Everywhere else
+torch's operators do the same. All arithmetic is fp32.
 """
 
 import functools
