@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps whose answer can be told from the last one: the network is not asked.
 
-The rule is EasyCache's (Zhou et al., arXiv 2507.02860), which needs no calibration: how fast the answer changed with the
-latents between the last two asked steps says how much it will have changed now. While those changes sum up to less than
-a threshold, the answer is the latents plus what the last answer was beyond its own. It is applied to the whole answer of
-a step, guidance included: both prompts are asked in the same steps, on however many GPUs.
+The rule is EasyCache's (Zhou et al., arXiv 2507.02860), which needs no calibration: how fast the answer changed with
+the latents between the last two asked steps says how much it will have changed now. While those changes sum up to less
+than a threshold, the answer is the latents plus what the last answer was beyond its own. It is applied to the whole
+answer of a step, guidance included: both prompts are asked in the same steps, on however many GPUs.
 """
 
 from collections.abc import Callable
