@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ex4d.errors import StorageError
-from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobPlace, BlobState
+from shared_protocol.messages import ArtifactRef, BlobPlace, BlobState
+from shared_protocol.pieces import pieces, write_all
 
 from .failures import DISK_FULL, DamagedUpload, MissingArtifact, UnknownArtifact
 
@@ -167,10 +168,10 @@ class Artifacts:
         source, digest = self.path(artifact), hashlib.sha256()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as reader, path.open("wb") as writer:
-                while chunk := reader.read(CHUNK_LIMIT):
-                    digest.update(chunk)
-                    writer.write(chunk)
+            with source.open("rb", buffering=0) as reader, path.open("wb", buffering=0) as writer:
+                for piece in pieces(reader):
+                    digest.update(piece)
+                    write_all(writer, piece)
         except OSError as error:
             raise storage_error(error, path.name) from error
         if digest.hexdigest() != artifact.sha256:
@@ -267,9 +268,9 @@ class Artifacts:
 def sha256_of(path: Path) -> str:
     """A file's hash."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_LIMIT):
-            digest.update(chunk)
+    with path.open("rb", buffering=0) as file:
+        for piece in pieces(file):
+            digest.update(piece)
     return digest.hexdigest()
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from .errors import RemoteError
 from .messages import AdoptBlob, ArtifactRef, BlobPlace, BlobState, PlaceBlob
+from .pieces import pieces, write_all
 
 if TYPE_CHECKING:
     from .client import Client
     from .transfer import TransferProgress
 
-COPY_BYTES = 4 * 1024 * 1024  # at a time, between two reports
 LEAST_BYTES = 4 * 1024 * 1024  # below this, chunks are as fast
 LOOPBACK = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 HASHING_BYTES_S = 100e6  # at least so fast does a server hash a file before it answers
@@ -38,7 +38,7 @@ def upload(
     try:
         if target.read_text(encoding="ascii") != place.token:
             return None
-        _copy(path, target, artifact.size, progress, lambda chunk: None)  # the server hashes it anyway
+        _copy(path, target, artifact.size, progress, lambda piece: None)  # the server hashes it anyway
     except (OSError, ValueError):
         return None  # chunks say what is wrong, if something is
     timeout_s = client.timeout_s + artifact.size / HASHING_BYTES_S
@@ -74,14 +74,14 @@ def _place(client: "Client", artifact: ArtifactRef) -> BlobPlace | None:
 
 
 def _copy(
-    source: Path, target: Path, size: int, progress: "TransferProgress | None", see: Callable[[bytes], object]
+    source: Path, target: Path, size: int, progress: "TransferProgress | None", see: Callable[[memoryview], object]
 ) -> None:
     """Copy a file; `see` gets every piece of it."""
     done = 0
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(COPY_BYTES):
-            writer.write(chunk)
-            see(chunk)
-            done += len(chunk)
+    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+        for piece in pieces(reader):
+            write_all(writer, piece)
+            see(piece)
+            done += len(piece)
             if progress:
                 progress(min(done, size), size)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import same_machine
 from .errors import LocalStorage, RemoteError, TransferFailed
 from .messages import CHUNK_LIMIT, WINDOW, ArtifactRef, BlobData, BlobState, CheckBlob, GetBlob, PutBlob, StatBlob
+from .pieces import pieces
 
 if TYPE_CHECKING:
     from .client import Client
@@ -33,10 +34,10 @@ def file_reference(path: Path, progress: TransferProgress | None = None) -> Arti
     digest, size = hashlib.sha256(), 0
     try:
         total = path.stat().st_size
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_LIMIT):
-                digest.update(chunk)
-                size += len(chunk)
+        with path.open("rb", buffering=0) as file:
+            for piece in pieces(file):
+                digest.update(piece)
+                size += len(piece)
                 if progress:
                     progress(0, max(size, total))  # nothing is sent yet; gives the caller its chance to stop us
     except OSError as error:
