@@ -49,6 +49,7 @@ class Options:
     boot_id: str
     job_runner: str = DEFAULT_RUNNER
     workers: int | None = None  # None: one for each GPU
+    gpus_per_worker: int = 1
     cache_gb: float = CACHE_GB
     listen: str | None = None  # IP[:PORT] beside this machine
     patience: Patience = field(default_factory=Patience)
@@ -68,7 +69,7 @@ async def serve(home: Home, options: Options) -> None:
     gpus = find_gpus()
     executors = [
         LocalExecutor(home.logs, options.job_runner, options.patience, number, device.name, device.environment)
-        for number, device in enumerate(worker_devices(gpus, options.workers))
+        for number, device in enumerate(worker_devices(gpus, options.workers, options.gpus_per_worker))
     ]
     circumstances = Circumstances(options.job_runner, tuple(gpu.name for gpu in gpus))
     front.queue = JobQueue(
@@ -114,6 +115,13 @@ def main() -> int:
     parser.add_argument("--job-runner", default=DEFAULT_RUNNER, help="module:function that does a job (for tests)")
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
     parser.add_argument(
+        "--gpus-per-worker",
+        type=int,
+        default=1,
+        metavar="N",
+        help="1 (default): many jobs at a time; more: one job sooner",
+    )
+    parser.add_argument(
         "--cache-gb", type=float, default=CACHE_GB, metavar="GB", help="for plates and results (default %(default)g)"
     )
     parser.add_argument(
@@ -131,7 +139,13 @@ def main() -> int:
     arguments = parser.parse_args()
     patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
     options = Options(
-        arguments.boot_id, arguments.job_runner, arguments.workers, arguments.cache_gb, arguments.listen, patience
+        boot_id=arguments.boot_id,
+        job_runner=arguments.job_runner,
+        workers=arguments.workers,
+        gpus_per_worker=max(1, arguments.gpus_per_worker),
+        cache_gb=arguments.cache_gb,
+        listen=arguments.listen,
+        patience=patience,
     )
     home = Home(Path(home_folder()))
     try:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The GPUs of this machine: one worker process each."""
+"""The GPUs of this machine, shared out among the worker processes."""
 
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ex4d.errors import InputError
 
 _QUERY_TIMEOUT_S = 20.0  # a driver that has to wake up takes seconds
 
@@ -47,18 +49,29 @@ def find_gpus() -> list[Gpu]:
     return [gpu for word in wanted if word for gpu in gpus if word == gpu.index or gpu.uuid.startswith(word)]
 
 
-def worker_devices(gpus: list[Gpu], workers: int | None = None) -> list[Device]:
-    """What each worker gets: a GPU of its own, in turn when there are more workers; the CPU where there is no GPU.
+def worker_devices(gpus: list[Gpu], workers: int | None = None, gpus_per_worker: int = 1) -> list[Device]:
+    """What each worker gets: GPUs of its own, in turn when there are more workers; the CPU where there is no GPU.
 
     Args:
         gpus: those that may be used.
-        workers: how many workers; None: one for each GPU, or one.
+        workers: how many workers; None: as many as there are GPUs for, at least one.
+        gpus_per_worker: one for many jobs at a time, more for one job that is done sooner.
+
+    Raises:
+        InputError: there are not so many GPUs.
     """
-    count = workers or max(1, len(gpus))
     if not gpus:
-        return [Device("CPU", {}) for _ in range(count)]
-    chosen = [gpus[number % len(gpus)] for number in range(count)]
-    return [Device(f"GPU {gpu.index}: {gpu.name}", {"CUDA_VISIBLE_DEVICES": gpu.uuid}) for gpu in chosen]
+        return [Device("CPU", {}) for _ in range(workers or 1)]
+    if gpus_per_worker > len(gpus):
+        raise InputError(f"--gpus-per-worker asks for {gpus_per_worker} GPUs, this machine has {len(gpus)} to use.")
+    shares = [gpus[start : start + gpus_per_worker] for start in range(0, len(gpus), gpus_per_worker)]
+    shares = [share for share in shares if len(share) == gpus_per_worker]
+    return [_device(shares[number % len(shares)]) for number in range(workers or len(shares))]
+
+
+def _device(gpus: list[Gpu]) -> Device:
+    name = f"GPU {'+'.join(gpu.index for gpu in gpus)}: {gpus[0].name}"
+    return Device(name, {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)})
 
 
 def _gpu(line: str) -> Gpu | None:

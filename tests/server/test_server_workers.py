@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import new_id, until
 
+from ex4d.errors import InputError
 from server.devices import Device, Gpu, find_gpus, worker_devices
 from server.positions import estimate_s
 from shared_protocol.errors import RemoteError
@@ -58,6 +59,15 @@ def test_workers_share_gpus_when_there_are_more_of_them():
     names = [device.name for device in worker_devices(gpus, 3)]
     assert names == ["GPU 0: A", "GPU 1: B", "GPU 0: A"]
     assert worker_devices([], None) == [Device("CPU", {})]
+
+
+def test_a_worker_can_have_several_gpus():
+    gpus = [Gpu(str(number), f"GPU-{number}", "A", 0, 1) for number in range(5)]
+    devices = worker_devices(gpus, gpus_per_worker=2)
+    assert [device.environment["CUDA_VISIBLE_DEVICES"] for device in devices] == ["GPU-0,GPU-1", "GPU-2,GPU-3"]
+    assert devices[1].name == "GPU 2+3: A"
+    with pytest.raises(InputError, match="this machine has 5"):
+        worker_devices(gpus, gpus_per_worker=6)
 
 
 def test_what_is_urgent_runs_first_and_who_waits_knows_where_it_stands(server):
