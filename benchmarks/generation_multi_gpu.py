@@ -75,13 +75,6 @@ class InTurn(Ulysses):
         self._meet.wait()
         return arrived
 
-    def whole(self, tokens: torch.Tensor) -> torch.Tensor:
-        self._shares[self._rank] = [tokens]
-        self._meet.wait()
-        everything = torch.cat([share[0] for share in self._shares], dim=1)
-        self._meet.wait()
-        return everything
-
 
 def in_turn(dit: WanModel, conditions: Conditions, count: int) -> Callable[..., torch.Tensor]:
     """A forward whose tokens are shared by so many GPUs, on one."""

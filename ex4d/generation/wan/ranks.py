@@ -7,6 +7,7 @@ the tokens of its prompt (`ulysses`). Rank 0 is the process that paints.
 
 import os
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,8 @@ from ex4d.generation.wan.denoise import Branch
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.ulysses import Ulysses
 
-TIMEOUT = timedelta(minutes=30)  # of one exchange; a process that dies is noticed at once, by its pipe
+TIMEOUT = timedelta(minutes=5)  # of one exchange; a process that dies is noticed at once, by its pipe
+ABORT_S = 20.0
 HEADS = 40  # of Wan2.1-I2V-14B
 _LOOK_S = 0.0001  # between looks whether the GPU is done
 
@@ -54,10 +56,9 @@ class Ranks:
         self._shardings: dict[int, Ulysses | None] = {}  # by number of branches
         for branches in (1, 2) if world % 2 == 0 else (1,):
             shards = world // branches
-            for first in range(0, world, shards):  # every process makes every group, in the same order
-                group = dist.new_group(list(range(first, first + shards)), timeout=TIMEOUT)
-                if first <= rank < first + shards:
-                    self._shardings[branches] = Ulysses(group, heads, self.wait) if shards > 1 else None
+            first = rank // shards * shards
+            members = range(first, first + shards)
+            self._shardings[branches] = Ulysses(members, heads, self.wait) if shards > 1 else None
 
     def branches(self, mode: Mode) -> int:
         """How many prompts are asked at the same time: both when every step asks both."""
@@ -108,8 +109,10 @@ class Ranks:
         """End the connections, whatever state they are in."""
         if not dist.is_initialized():
             return
-        if self.device.type == "cuda":
-            dist.distributed_c10d._abort_process_group()  # the others may be gone: an orderly end would wait for them
+        if self.device.type == "cuda":  # the others may be gone: an orderly end would wait for them
+            abort = threading.Thread(target=dist.distributed_c10d._abort_process_group, name="abort", daemon=True)
+            abort.start()
+            abort.join(ABORT_S)
         else:
             dist.destroy_process_group()
 
@@ -124,6 +127,6 @@ def _talk_on_this_machine_only() -> None:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-    # A lost connection must end the job, not the process that paints: our own threads watch.
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
-    os.environ.setdefault("TORCH_NCCL_ENABLE_MONITORING", "0")
+    # A lost connection must end the job, not the process that paints: our own threads watch, and we abort.
+    os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] = "0"
+    os.environ["TORCH_NCCL_ENABLE_MONITORING"] = "0"

@@ -20,17 +20,18 @@ AHEAD = 4  # exchanges, two blocks: as far as this process runs ahead of its GPU
 class Ulysses:
     """The `Sharding` of `fast_forward.FastForward` among the processes of a group. Any count of tokens."""
 
-    def __init__(self, group: dist.ProcessGroup, heads: int, wait: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, members: range, heads: int, wait: Callable[[Any], None] | None = None) -> None:
         """
         Args:
-            group: its size divides heads. Every process of it goes through the same forward.
+            members: the ranks that share these tokens; as many as divide heads. Other ranks of the process group share
+                other tokens in other instances and go through the same forward at the same time.
             heads: of the self-attention.
             wait: waits for a CUDA event without blocking the process. When another process is lost, the GPU waits for
                 it for ever; a process that went on queueing work behind that could not even be told.
         """
-        self._group, self._wait = group, wait
+        self._members, self._wait = members, wait
         self._pending: deque[Any] = deque()
-        self._rank, self._size = dist.get_rank(group), dist.get_world_size(group)
+        self._rank, self._size = members.index(dist.get_rank()), len(members)
         if heads % self._size:
             raise ValueError(f"{heads} heads cannot be shared by {self._size} processes")
         self._counts = [0] * self._size  # tokens of each process
@@ -43,11 +44,8 @@ class Ulysses:
 
     def whole(self, tokens: Tensor) -> Tensor:
         """All tokens. [1, tokens, channels] -> [1, all tokens, channels]"""
-        padded = tokens.new_zeros((max(self._counts), *tokens.shape[2:]))
-        padded[: tokens.shape[1]] = tokens[0]
-        gathered = [torch.empty_like(padded) for _ in self._counts]
-        dist.all_gather(gathered, padded, group=self._group)
-        return torch.cat([part[:count] for part, count in zip(gathered, self._counts, strict=True)])[None]
+        everything = self._exchanged(tokens[0].repeat(self._size, 1), [tokens.shape[1]] * self._size, self._counts)
+        return everything[None]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Attention) -> Tensor:
         """What this process's tokens attend to among all tokens. [1, tokens, heads, head_dim]"""
@@ -63,11 +61,20 @@ class Ulysses:
         return incoming.unflatten(0, (self._size, count)).transpose(0, 1).flatten(1, 2)[None]
 
     def _exchanged(self, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
-        """Rows of dim 0, so many to and from each process."""
+        """Rows of dim 0, so many to and from each member."""
         arrived = rows.new_empty((sum(received), *rows.shape[1:]))
-        dist.all_to_all_single(arrived, rows, received, sent, group=self._group)
+        dist.all_to_all_single(arrived, rows, self._for_all(received), self._for_all(sent))
         if self._wait is not None and arrived.is_cuda:
             self._pending.append(torch.cuda.current_stream().record_event())
             if len(self._pending) > AHEAD:
                 self._wait(self._pending.popleft())
         return arrived
+
+    def _for_all(self, counts: list[int]) -> list[int]:
+        """Counts of the members among those of all ranks, to which nothing goes.
+
+        One communicator for everything: a second one could keep the first from being aborted.
+        """
+        everybody = [0] * dist.get_world_size()
+        everybody[self._members.start : self._members.stop] = counts
+        return everybody
