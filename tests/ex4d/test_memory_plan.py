@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ex4d.errors import MachineError
-from ex4d.generation.wan.memory_plan import BLOCKS, GIB, Machine, Window, plan_memory
+from ex4d.generation.wan.memory_plan import BLOCKS, GIB, Machine, Window, container_room, plan_memory
 from ex4d.generation.wan.modes import MODES
 
 WINDOW = Window(512, 512, 49)
@@ -108,3 +108,13 @@ def test_8_bits_are_not_proposed_where_the_gpu_cannot_multiply_them():
 def test_a_tiny_gpu_is_told_which_one_it_takes():
     with pytest.raises(MachineError, match="this takes a GPU of 16 GB"):
         plan_memory(machine(3), WINDOW, MODES["fp8"], prompts_known=True)
+
+
+def test_a_containers_limit_counts_and_what_files_take_of_it_does_not(tmp_path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 400\nfile_mapped 50\n")
+    assert container_room(tmp_path) == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert container_room(tmp_path) > 2**60
+    assert container_room(tmp_path / "none") > 2**60

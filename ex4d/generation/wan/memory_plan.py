@@ -5,9 +5,11 @@ The plan keeps the quality that was asked for: full weights which do not fit are
 not quietly become 8-bit ones. Only the words recommend those.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from ex4d.errors import MachineError
@@ -15,6 +17,7 @@ from ex4d.errors import MachineError
 from .modes import MODES, Mode
 
 GIB = 2**30
+CONTAINER = Path("/sys/fs/cgroup")
 BLOCKS = 40  # of Wan2.1-I2V-14B
 STREAM_SLOTS = 2  # blocks on the GPU for those that stream: one computes while the next one arrives
 
@@ -136,7 +139,18 @@ def read_machine(device: int = 0) -> Machine:
     free = min(free, cap - held) + held - torch.cuda.memory_allocated(device)
     name: str = torch.cuda.get_device_name(device)
     fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
-    return Machine(name, cap, max(free, 0), int(psutil.virtual_memory().available), fp8)
+    ram_free = min(int(psutil.virtual_memory().available), container_room())
+    return Machine(name, cap, max(free, 0), ram_free, fp8)
+
+
+def container_room(group: Path = CONTAINER) -> int:
+    """Bytes of main memory that the container may still take; without a limit more than there can be. Linux."""
+    try:
+        limit, used = (group / "memory.max").read_text(), int((group / "memory.current").read_text())
+        cached = re.search(r"^file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        return int(limit) - used + (int(cached[1]) if cached else 0)  # files that were read make room
+    except (OSError, ValueError):  # no container, or its limit is the word max
+        return 2**63
 
 
 def what_would_fit(machine: Machine, window: Window, mode: Mode, prompts_known: bool) -> tuple[str, ...]:
