@@ -66,7 +66,11 @@ def wan_files(folder: Path, adapter: Path, loras: Sequence[tuple[Path, float]] =
 
 def text_encoder_id(files: WanFiles) -> str:
     """Names the text encoder's weights without reading their 11 GB: kept embeddings belong to them."""
-    path = files.text_encoder
+    return file_id(files.text_encoder)
+
+
+def file_id(path: Path) -> str:
+    """Names a file of Wan2.1's weights without reading it: by the sum it was fetched with, else by place and time."""
     record = read_record(path.parent, MODELS["wan"].repository)
     known = None if record is None else record.files.get(path.name)
     if known is not None and known.sha256 is not None and path.stat().st_size == known.size:

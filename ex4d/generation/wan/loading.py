@@ -94,14 +94,20 @@ def load_models(
     )
 
 
-def load_dit(files: WanFiles, device: torch.device, dtype: torch.dtype, stack: Stack = ()) -> WanModel:
+def load_dit(
+    files: WanFiles,
+    device: torch.device,
+    dtype: torch.dtype,
+    stack: Stack = (),
+    progress: ProgressCallback | None = None,
+) -> WanModel:
     """The DiT, with adapters added to its weights: in float32, before they are rounded.
 
     Raises:
         MachineError: a file is missing, truncated or holds another network.
         InputError: an adapter is for another model.
     """
-    return _load_dit(files, device, dtype, lambda _: stack, True, None, None)[0]
+    return _load_dit(files, device, dtype, lambda _: stack, True, None, progress)[0]
 
 
 def _load_dit(
