@@ -22,15 +22,13 @@ from random_dit import FULL, TINY, Size, random_conditions, random_dit
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import initial_noise
 from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.machine import GIB, Machine, read_machine
 from ex4d.generation.wan.memory_plan import (
     BLOCKS,
     ENCODERS,
-    GIB,
-    Machine,
     MemoryPlan,
     Window,
     plan_memory,
-    read_machine,
 )
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.streaming import StreamedBlocks

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ex4d.errors import MachineError
-from ex4d.generation.wan.memory_plan import BLOCKS, GIB, Machine, Window, container_room, plan_memory
+from ex4d.generation.wan.machine import GIB, Machine, container_room
+from ex4d.generation.wan.memory_plan import BLOCKS, Window, plan_memory
 from ex4d.generation.wan.modes import MODES
 
 WINDOW = Window(512, 512, 49)

@@ -20,7 +20,8 @@ from ex4d.generation import ENGINES, GenerateOptions
 from ex4d.generation.room import make_room
 from ex4d.generation.wan import networks, resident
 from ex4d.generation.wan.engine import Loaded, WanEngine, paint_settings
-from ex4d.generation.wan.memory_plan import GIB, Machine, Window
+from ex4d.generation.wan.machine import GIB, Machine
+from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.pipeline import WanPipeline
 from ex4d.generation.wan.preparation import Limits
 from ex4d.shot import DepthInfo, PlateInfo, Shot, read_shot, write_shot

@@ -5,19 +5,16 @@ The plan keeps the quality that was asked for: full weights which do not fit are
 not quietly become 8-bit ones. Only the words recommend those.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 from ex4d.errors import MachineError
 
+from .machine import GIB, Machine
 from .modes import MODES, Mode
 
-GIB = 2**30
-CONTAINER = Path("/sys/fs/cgroup")
 BLOCKS = 40  # of Wan2.1-I2V-14B
 STREAM_SLOTS = 2  # blocks on the GPU for those that stream: one computes while the next one arrives
 
@@ -47,17 +44,6 @@ BUS = 20e9  # bytes/s from pinned main memory, PCIe 4
 ENCODING_TFLOP = 650  # encoding and decoding at 49 x 512 x 512, in the network's TFLOP/s: 1.06 s on an H200
 
 Place = Literal["gpu", "visits", "alone", "unused"]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What there is to work with at this moment. Bytes."""
-
-    name: str  # the GPU's, as its driver says it
-    total: int
-    free: int
-    ram_free: int
-    fp8: bool = True  # it multiplies 8-bit floats: Ada and newer
 
 
 @dataclass(frozen=True)
@@ -120,37 +106,6 @@ def plan_memory(machine: Machine, window: Window, mode: Mode, prompts_known: boo
         raise MachineError(_too_little(machine, window, mode, prompts_known))
     notices = _notices(machine, window, mode, prompts_known, plan)
     return replace(plan, label=_label(machine, plan), notices=notices)
-
-
-def read_machine(device: int = 0) -> Machine:
-    """Read what is free on a CUDA device and in main memory. Honours torch's cap on this process.
-
-    Raises:
-        MachineError: there is no such device.
-    """
-    import psutil
-    import torch
-
-    if not torch.cuda.is_available() or device >= torch.cuda.device_count():
-        raise MachineError("Wan2.1 needs an NVIDIA GPU with CUDA; this machine's torch sees none.")
-    free, total = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_reserved(device)
-    cap = int(total * torch.cuda.get_per_process_memory_fraction(device))
-    free = min(free, cap - held) + held - torch.cuda.memory_allocated(device)
-    name: str = torch.cuda.get_device_name(device)
-    fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
-    ram_free = min(int(psutil.virtual_memory().available), container_room())
-    return Machine(name, cap, max(free, 0), ram_free, fp8)
-
-
-def container_room(group: Path = CONTAINER) -> int:
-    """Bytes of main memory that the container may still take; without a limit more than there can be. Linux."""
-    try:
-        limit, used = (group / "memory.max").read_text(), int((group / "memory.current").read_text())
-        cached = re.search(r"^file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-        return int(limit) - used + (int(cached[1]) if cached else 0)  # files that were read make room
-    except (OSError, ValueError):  # no container, or its limit is the word max
-        return 2**63
 
 
 def what_would_fit(machine: Machine, window: Window, mode: Mode, prompts_known: bool) -> tuple[str, ...]:

@@ -20,13 +20,12 @@ from ex4d.generation.options import GenerateOptions, lora
 from ex4d.generation.wan.attention import best_backend
 from ex4d.generation.wan.engine import Loaded
 from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
+from ex4d.generation.wan.machine import Machine, read_machine
 from ex4d.generation.wan.memory_plan import (
     RAM_RESERVE,
-    Machine,
     MemoryPlan,
     Window,
     plan_memory,
-    read_machine,
     what_would_fit,
 )
 from ex4d.generation.wan.modes import Mode

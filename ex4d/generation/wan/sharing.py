@@ -14,7 +14,8 @@ from ex4d.generation.wan.fast_forward import FastForward, Sharding
 from ex4d.generation.wan.files import WanFiles
 from ex4d.generation.wan.fp8 import require_fp8
 from ex4d.generation.wan.loading import load_models
-from ex4d.generation.wan.memory_plan import MemoryPlan, read_machine
+from ex4d.generation.wan.machine import read_machine
+from ex4d.generation.wan.memory_plan import MemoryPlan
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.parallel import Network
 from ex4d.generation.wan.ranks import usable
