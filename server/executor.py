@@ -261,7 +261,9 @@ class LocalExecutor:
         """The worker's next message; None when it is gone, a text when it hangs: what it does wrong."""
         stalled_s = self.last_report + self._patience.stall_s - time.monotonic()
         try:
-            return await asyncio.wait_for(process.inbox.get(), max(0.0, min(self._patience.silence_s, stalled_s)))
+            # Not wait_for: Python 3.11's forgets that it was cancelled when a report comes in the same moment.
+            async with asyncio.timeout(max(0.0, min(self._patience.silence_s, stalled_s))):
+                return await process.inbox.get()
         except TimeoutError:
             stalled = stalled_s < self._patience.silence_s
             wrong = (

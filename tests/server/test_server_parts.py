@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import new_id
@@ -14,7 +15,7 @@ from ex4d import errors
 from ex4d.errors import StorageError
 from server import artifacts as artifacts_module
 from server.artifacts import PART_LIFETIME_S, Artifacts
-from server.executor import Finished, Report, WorkerLost
+from server.executor import Finished, LocalExecutor, Report, WorkerLost
 from server.failures import HINTS
 from server.jobs import MOST_LOSSES, JobQueue
 from server.pace import Pace
@@ -257,3 +258,23 @@ def test_a_flood_of_reports_becomes_a_stream_of_the_newest():
     assert 20 < len(heard) < 40
     assert [message.preview for message in heard if message.preview] == [b"picture"]
     assert 400 < heard[-1].i < 500
+
+
+def test_a_stop_in_the_moment_of_a_report_is_a_stop(tmp_path):
+    async def main():
+        executor, process = LocalExecutor(tmp_path), SimpleNamespace(inbox=asyncio.Queue())
+        for steps in range(6):  # of the loop between the report and the stop
+            hearing = asyncio.create_task(executor._hear(process))
+            for _ in range(4):
+                await asyncio.sleep(0)
+            process.inbox.put_nowait({"t": "cancelled"})
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if not hearing.done():
+                hearing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await hearing
+            while not process.inbox.empty():
+                process.inbox.get_nowait()
+
+    asyncio.run(main())
