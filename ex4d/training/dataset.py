@@ -220,7 +220,7 @@ def write_sample(
             contents[name] = (Path(folder) / name).read_bytes()
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     record = Record(**{**asdict(record), "member_sha256": sums})
-    contents["json"] = json.dumps(asdict(record), indent=1, ensure_ascii=False, sort_keys=True).encode()
+    contents["json"] = json.dumps(asdict(record), indent=1, ensure_ascii=False).encode()
     with replacing(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name in MEMBERS:
             _add(tar, f"{record.key}.{name}", contents[name])
