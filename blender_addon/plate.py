@@ -120,7 +120,7 @@ def _lens_notices(scene, clip):
     said = [f"The clip's solved camera gives the lens ({lens:.4g} mm) and, once reconstructed, the plate's motion."]
     if solve.tracked_scene_matrix(scene, clip) is not None:
         said.append("The shot stands where the scene's tracked camera was oriented.")
-    return said + solve.distortion_notice(clip)
+    return said + solve.notices(clip)
 
 
 def take_solve(scene, clip):

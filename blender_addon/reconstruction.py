@@ -177,7 +177,7 @@ def _remember(scene, shot, notices):
         scene.render.resolution_x, scene.render.resolution_y = arrays.width, arrays.height
     notices += _source_lens_as_reconstructed(state, arrays)
     if solve.is_solved(state.plate_clip) and arrays.source_camera_to_world is not None:
-        notices += solve.distortion_notice(state.plate_clip)
+        notices += solve.notices(state.plate_clip)
     depth = shot.record["depth"]
     kind = depth.get("parameters", {}).get("kind")
     if state.depth_source == "file" and kind in {identifier for identifier, *_ in DEPTH_KIND_ITEMS}:

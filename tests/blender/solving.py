@@ -29,13 +29,14 @@ def pixels_of(points, camera_to_world, intrinsics):
     return np.stack([x / z, y / z], axis=-1)
 
 
-def solve(clip, center=(0.0, 0.0), first_frame=1):
+def solve(clip, center=(0.0, 0.0), first_frame=1, noise_px=0.0):
     """Track the points in a clip as its camera saw them and let Blender solve the motion.
 
     Args:
         clip: a movie clip.
         center: principal point, pixels right of and below the picture's middle.
         first_frame: the first clip frame that has tracks.
+        noise_px: by how much each marker misses its point.
 
     Returns:
         The truth: camera to world [T, 4, 4], points [P, 3], intrinsics [3, 3].
@@ -45,11 +46,12 @@ def solve(clip, center=(0.0, 0.0), first_frame=1):
     intrinsics = np.array([[focal_px, 0, width / 2 + center[0]], [0, focal_px, height / 2 + center[1]], [0, 0, 1]])
     tracking.camera.sensor_width, tracking.camera.focal_length = SENSOR_MM, FOCAL_MM
     tracking.camera.principal_point_pixels = (intrinsics[0, 2], height - intrinsics[1, 2])
+    rng = np.random.default_rng(1)
     cameras, points = travelling_cameras(clip.frame_duration), scattered_points()
     for number, point in enumerate(points):
         track = None
         for frame in range(first_frame, clip.frame_duration + 1):
-            x, y = pixels_of(point[None], cameras[frame - 1], intrinsics)[0]
+            x, y = pixels_of(point[None], cameras[frame - 1], intrinsics)[0] + noise_px * rng.normal(size=2)
             if 0 < x < width and 0 < y < height:
                 track = track or tracking.tracks.new(name=f"point {number}", frame=frame)
                 track.markers.insert_frame(frame, co=(x / width, 1 - y / height))

@@ -143,8 +143,13 @@ def test_pixels_that_are_not_square_are_refused(addon, clip, truth):
         addon.solve.read_solve(clip, range(LENGTH))
 
 
+def test_a_rough_solve_is_said(addon, clip):
+    solve(clip, noise_px=1.5)
+    assert "misses its tracks by" in addon.solve.notices(clip)[0]
+
+
 def test_lens_distortion_is_said_in_pixels_of_the_corner(addon, clip, truth):
-    assert addon.solve.distortion_notice(clip) == []
+    assert addon.solve.notices(clip) == []
     lens = clip.tracking.camera
     lens.principal_point_pixels = (WIDTH / 2, HEIGHT / 2)
     lens.k1 = -0.1
