@@ -4,16 +4,19 @@
     python3 dev.py bench
 
 All draw the same mesh (exact convention) from the sample's second camera. Ours gets a new mesh for every frame, as a
-take has it. moderngl draws on Mesa's llvmpipe with the same triangles: new vertex positions are uploaded, colour, mask
-and depth are read back. pytinyrenderer, a software renderer from the package index, draws a mesh that is already set up
-(setting it up from Python lists takes seconds), without a mask. Figures are medians; the machine is shared in most
-places where this runs, so the ratios within one run count.
+take has it; its reference convention draws the release's mesh. moderngl draws on Mesa's llvmpipe with the same
+triangles: new vertex positions are uploaded, colour, mask and depth are read back. pytinyrenderer, a software
+renderer from the package index, draws a mesh that is already set up (setting it up from Python lists takes seconds),
+without a mask. Figures are medians; the machine is shared in most places where this runs, so the ratios within one
+run count.
 """
 
 import argparse
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,21 @@ from ex4d.video import read_video
 
 SAMPLE = Path(__file__).resolve().parents[1] / "examples" / "sample"
 SIZES = ((512, 512), (1024, 1024), (1920, 1080))
+
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np
+from ex4d.camera import pinhole_intrinsics
+from ex4d.mesh import watertight_mesh
+from ex4d.raster.cpu import CpuRasteriser
+depth = np.random.default_rng(0).uniform(2, 3, (1080, 1920)).astype(np.float32)
+lens, plate, ours = pinhole_intrinsics(1500, 1920, 1080), np.zeros((1080, 1920, 3), np.uint8), CpuRasteriser()
+for n in range(3):
+    ours.render(watertight_mesh(depth, lens, sys.argv[1]), plate, np.eye(4), lens, 1920, 1080)
+status = Path("/proc/self/status").read_text(encoding="utf-8")  # Linux
+print(int(status.split("VmHWM:")[1].split()[0]) // 1000)
+"""
 
 VERTEX_SHADER = """
 #version 330
@@ -145,11 +163,15 @@ def measure(width: int, height: int, frame_count: int) -> dict[str, list[float]]
     ours = CpuRasteriser()
     step = len(cameras) // frame_count
     pose = cameras.world_to_camera
+
+    def draw(n: int, meshes: list[DWMesh] = meshes) -> object:
+        return ours.render(meshes[n], frames[n], pose[n * step], lens, width, height)
+
+    released = [watertight_mesh(plane, lens, "reference") for plane in depth]
     results = {
         "mesh": timed(lambda n: watertight_mesh(depth[n], lens, "exact", far), range(frame_count)),
-        "ex4d cpu": timed(
-            lambda n: ours.render(meshes[n], frames[n], pose[n * step], lens, width, height), range(frame_count)
-        ),
+        "ex4d cpu": timed(draw, range(frame_count)),
+        "ex4d cpu, reference convention": timed(lambda n: draw(n, released), range(frame_count)),
     }
     rivals: list[type[ModernGL] | type[TinyRenderer]] = [ModernGL, TinyRenderer] if width <= 512 else [ModernGL]
     for rival in rivals:
@@ -172,7 +194,10 @@ def main() -> None:
             low, high = np.percentile(spent, [10, 90])
             median = statistics.median(spent)
             ratio = "" if name == "mesh" else f"{median / ours:.1f}x"
-            print(f"| {width}x{height} | {name} | {median:.1f} | {low:.1f}..{high:.1f} | {ratio} |")
+            print(f"| {width}x{height} | {name} | {median:.1f} | {low:.1f}..{high:.1f} | {ratio} |", flush=True)
+    for convention in ("exact", "reference"):
+        peak = subprocess.run([sys.executable, "-c", PEAK, convention], check=True, capture_output=True, text=True)
+        print(f"\nPeak memory of a process that meshes and draws 1920x1080, {convention}: {peak.stdout.strip()} MB")
 
 
 if __name__ == "__main__":

@@ -29,3 +29,13 @@ def test_the_compiled_loops_blend_edges_bit_for_bit_like_the_readable_ones(kind)
         np.testing.assert_array_equal(view.mask, mask)
         blended += np.count_nonzero(smooth != rgba)
     assert blended
+
+
+def test_a_sample_on_an_edge_belongs_to_one_face():
+    """From the source camera all samples lie on the edge between their cell's two faces, which runs up to the right."""
+    cpu, source = CpuRasteriser(2), lens(np.random.default_rng(0), 24, 20)
+    mesh = watertight_mesh(np.full((20, 24), 50, np.float32), source, "reference")
+    cpu.render(mesh, plate(20, 24), np.eye(4), source, 24, 20)
+    faces = cpu._buffers["faces"][2:-2, 2:-2]
+    assert (faces >= 0).all()
+    assert (faces & 1 == 1).all()
