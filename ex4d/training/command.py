@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ex4d.commands import PAID_WORK, Outcome, TerminalProgress, report
+from ex4d.training.run_command import add_run_and_export
 
 Subparsers = Any  # argparse's own type is private and generic over it
 
@@ -16,6 +17,7 @@ def add_commands(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("train", help="tune the EX-4D adapter on your own footage")
     commands = parser.add_subparsers(dest="train_command", required=True, metavar="COMMAND")
     add_prepare(commands)
+    add_run_and_export(commands)
 
 
 def add_prepare(commands: Subparsers) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run tells while it goes: one line of JSON per step in log.jsonl, and TensorBoard's curves on request."""
 
-import importlib.util
+import importlib
 import json
 import time
 from pathlib import Path
@@ -70,8 +70,10 @@ class Journal:
 
 def need_tensorboard() -> None:
     """Refuse to go on without TensorBoard, or MachineError."""
-    if importlib.util.find_spec("tensorboard") is None:
+    try:
+        importlib.import_module("tensorboard")
+    except ImportError as error:
         raise MachineError(
             "tensorboard = true needs the Python package tensorboard, which is not installed. Install it with: "
             "pip install 'ex4d[train]'. Or leave it out: log.jsonl holds the same numbers."
-        )
+        ) from error

@@ -56,14 +56,14 @@ def test_a_position_decides_its_noise():
 
 
 def test_the_loss_falls_on_a_clip_that_is_learned_by_heart(tmp_path):
-    config = tiny_config(tmp_path, steps=60, save_every=100, learning_rate=2e-2, held_out_videos=0, validate_every=20)
+    config = tiny_config(tmp_path, steps=45, save_every=100, learning_rate=2e-2, validate_every=15)
     trainer = tiny_trainer(config, clips=1, read=lambda numbers: tiny_lesson([0] * len(numbers)), held_out=1)
     before = trainer.validate()
     run(trainer)
     assert trainer.validate() < 0.7 * before
     lines = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 61))
-    assert [line["step"] for line in lines if "validation_loss" in line] == [20, 40, 60]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 46))
+    assert [line["step"] for line in lines if "validation_loss" in line] == [15, 30, 45]
 
 
 def test_a_run_goes_on_bit_for_bit_where_it_stopped(tmp_path):
@@ -139,7 +139,7 @@ def processes(folder: Path, *sharding: str) -> None:
 
 
 def test_two_processes_learn_what_one_does_with_their_batches_together(tmp_path):
-    alone = tiny_trainer(tiny_config(tmp_path / "alone", batch_size=2), tiny_network(live=True), held_out=3)
+    alone = tiny_trainer(tiny_config(tmp_path / "alone", batch_size=2, steps=3), tiny_network(live=True), held_out=3)
     run(alone)
     processes(tmp_path, "none", "full")
     expected = read_checkpoint(newest_checkpoint(alone.config.out))

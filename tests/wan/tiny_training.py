@@ -4,6 +4,7 @@
 RANK=0 WORLD_SIZE=2 ... python tiny_training.py FOLDER SHARDING [SHARDING ...]
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ex4d.training.latents import Lesson
 from ex4d.training.loop import Trainer
 from ex4d.training.network import TrainedNetwork
 from ex4d.training.run import accelerator_for
+from ex4d.training.run_command import add_run_and_export
 from ex4d.training.selection import Selection
 
 SHAPE = (16, 2, 4, 4)
@@ -66,6 +68,14 @@ def tiny_trainer(
     return Trainer(config, accelerator, network or tiny_network(), more.get("read", tiny_lesson), chosen)
 
 
+def command(*words: object) -> int:
+    """Run `ex4d train WORDS`; errors are raised."""
+    parser = argparse.ArgumentParser()
+    add_run_and_export(parser.add_subparsers())
+    options = parser.parse_args([str(word) for word in words])
+    return options.run(options)
+
+
 def run(trainer: Trainer, **more: Any) -> None:
     with Journal(trainer.config.out, trainer.accelerator.is_main_process, trainer.config.tensorboard) as journal:
         trainer.run(journal, **more)
@@ -75,7 +85,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     for sharding in sys.argv[2:]:
-        config = tiny_config(folder / sharding, sharding=sharding, batch_size=1)
+        config = tiny_config(folder / sharding, sharding=sharding, batch_size=1, steps=3)
         trainer = tiny_trainer(config, tiny_network(live=True), held_out=3, accelerator=accelerator_for(config))
         trainer.resume()
         run(trainer)
