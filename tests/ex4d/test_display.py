@@ -25,7 +25,7 @@ def rough_depth(seed=0, height=11, width=14):
 class Spy:
     """The plain rasteriser, which also keeps the meshes that it was given."""
 
-    name = "spy"
+    name, licence, commercial_use = "spy", "Apache-2.0", True
 
     def __init__(self):
         self.meshes = []
