@@ -161,6 +161,20 @@ def test_a_machine_without_a_c_compiler_is_told_what_to_install(compiler, tmp_pa
     assert "gcc and python3-dev" in done.stderr
 
 
+@pytest.mark.parametrize("compiler", [None, "/nowhere/cc"])
+def test_what_triton_cannot_build_says_which_compiler_to_install(compiler, tmp_path, monkeypatch):
+    build = pytest.importorskip("triton.runtime.build")
+    from ex4d.raster.native_launch import c_compiler_needed
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    if compiler:
+        monkeypatch.setenv("CC", compiler)
+    with pytest.raises(MachineError, match="gcc and python3-dev"), c_compiler_needed():
+        build.compile_module_from_src("", "nothing")
+
+
 @needs_nvdiffrast
 def test_the_release_renderer_agrees_with_the_slow_one():
     other, oracle = rasteriser("nvdiffrast"), ReferenceRasteriser()
