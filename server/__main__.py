@@ -23,7 +23,7 @@ from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
 from .front import MAX_SOCKETS, Front
 from .housekeeping import CACHE_GB, Housekeeper
-from .jobs import JobQueue
+from .jobs import IDLE_S, JobQueue
 from .log import start_log
 from .metrics import Metrics
 from .runtime import (
@@ -52,6 +52,7 @@ class Options:
     gpus_per_worker: int = 1
     cache_gb: float = CACHE_GB
     listen: str | None = None  # IP[:PORT] beside this machine
+    idle_s: float = IDLE_S
     patience: Patience = field(default_factory=Patience)
 
 
@@ -73,7 +74,7 @@ async def serve(home: Home, options: Options) -> None:
     ]
     circumstances = Circumstances(options.job_runner, tuple(gpu.name for gpu in gpus))
     front.queue = JobQueue(
-        store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot()
+        store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot(), options.idle_s
     )
     front.queue.recover()
     housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
@@ -127,6 +128,9 @@ def main() -> int:
     parser.add_argument(
         "--listen", metavar="IP[:PORT]", help="listen there too, once a client is paired (0.0.0.0: on all addresses)"
     )
+    parser.add_argument(
+        "--idle-s", type=float, default=IDLE_S, metavar="S", help="end idle workers after this (default %(default)g)"
+    )
     for name, text in (
         ("cancel", "a cancelled job goes on"),
         ("silence", "it gives no sign of life"),
@@ -145,6 +149,7 @@ def main() -> int:
         gpus_per_worker=max(1, arguments.gpus_per_worker),
         cache_gb=arguments.cache_gb,
         listen=arguments.listen,
+        idle_s=arguments.idle_s,
         patience=patience,
     )
     home = Home(Path(home_folder()))

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ex4d.errors import Ex4dError
 from shared_protocol.errors import BadMessage
-from shared_protocol.messages import DEVICE_NAMES, JobProgress, OutputRef
+from shared_protocol.messages import DEVICE_NAMES, JobProgress, JobSummary, OutputRef
 
 from .artifacts import Artifacts
 from .executor import Cancelled, Executor, Failed, Finished, Report, Task, WorkerLost
+from .positions import Position
 from .store import StoredJob
 
 MAX_OUTPUTS = 200  # their list must fit into one header
@@ -100,6 +101,16 @@ class Attempt:
         # Kept with the newest picture, for who listens later; sent with a picture only when that is new.
         self.progress = replace(message, preview=message.preview or seen)
         follow(message)
+
+
+def summary(job: StoredJob, attempt: Attempt | None, position: Position | None, owner: str) -> JobSummary:
+    """A job as a line of a list, for the client with the key `owner`."""
+    progress = attempt.progress if attempt else None
+    stage, i, n, eta_s = (progress.stage, progress.i, progress.n, progress.eta_s) if progress else ("", 0, 0, None)
+    if position is not None:
+        eta_s = position[1]
+    mine = job.owner == owner
+    return JobSummary(job.job_id, job.kind, job.state, job.priority, job.attempt, mine, stage[:80], i, n, eta_s)
 
 
 def safe_file_name(name: str) -> str:

@@ -75,6 +75,12 @@ class WorkerLost:
     exit_code: int
     why: str = ""
 
+    @property
+    def text(self) -> str:
+        """What happened, for the user."""
+        code = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
+        return self.why or f"The worker process died ({code})"
+
 
 Outcome = Finished | Failed | Cancelled | WorkerLost
 
@@ -97,6 +103,9 @@ class Executor(Protocol):
             on_report: receives every report.
             cancel: when set, the task is asked to stop; after the grace its process is killed.
         """
+
+    def rest(self) -> None:
+        """Give memory and GPU back: there has been nothing to do for a while."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +244,12 @@ class LocalExecutor:
             stopper.cancel()
         exit_code = self.end()
         return Cancelled(killed=True) if cancel.is_set() else WorkerLost(exit_code, why)
+
+    def rest(self) -> None:
+        """End the worker process until the next task comes."""
+        if self._process is not None:
+            self._log.info("nothing to do: the worker gives its memory back")
+            self.end()
 
     def end(self) -> int:
         """End the worker process, if there is one; returns its exit code."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from shared_protocol.messages import ErrorInfo, JobEvent, JobProgress, JobStatus, JobSummary, OutputRef, SubmitJob
 
 from .artifacts import Artifacts
-from .attempt import Attempt, Ending, Kept
+from .attempt import Attempt, Ending, Kept, summary
 from .executor import Cancelled, Executor, Failed
 from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
 from .fingerprint import Circumstances
@@ -32,6 +32,7 @@ MOST_LOSSES: dict[Loss, int] = {
 MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
 MAX_QUEUED = 200  # jobs of one client
 SAVE_RETRY_S = 2.0  # wait while the database cannot be written (full disk)
+IDLE_S = 900.0
 POSITIONS_INTERVAL_S = 0.5  # who waits hears at most this often where it stands
 WAITING = "Waiting in the queue"
 
@@ -47,6 +48,7 @@ class JobQueue:
         publish: hands events and progress to whoever listens.
         circumstances: make the keys of results; None: no result is used twice.
         machine: the name of this machine's present boot.
+        idle_s: a worker without work for so long gives its memory back; an artist may want the GPU.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class JobQueue:
         publish: Callable[[JobEvent | JobProgress], None],
         circumstances: Circumstances | None = None,
         machine: str = "",
+        idle_s: float = IDLE_S,
     ) -> None:
         self.executors = executors
         self.attempts: dict[str, Attempt] = {}
@@ -70,6 +73,7 @@ class JobQueue:
         self._publish = publish
         self._circumstances = circumstances
         self._machine = machine
+        self._idle_s = idle_s
         self._log = logging.getLogger("ex4d.server")
         self._changed = asyncio.Event()  # the queue: a worker may have something to do
         self._moved = asyncio.Event()  # the same, for telling who waits
@@ -139,17 +143,9 @@ class JobQueue:
 
     def summaries(self, limit: int, owner: str) -> list[JobSummary]:
         """The jobs that run, those that wait in their order, those that ended last."""
+        jobs = [*self._store.running(), *self._store.queued(limit), *self._store.ended(limit)]
         places = self._positions()
-        summaries = []
-        for job in [*self._store.running(), *self._store.queued(limit), *self._store.ended(limit)]:
-            attempt = self.attempts.get(job.job_id)
-            progress = attempt.progress if attempt else None
-            far = (progress.stage[:80], progress.i, progress.n, progress.eta_s) if progress else ("", 0, 0, None)
-            if job.job_id in places:
-                far = (*far[:3], places[job.job_id][1])
-            mine = job.owner == owner
-            summaries.append(JobSummary(job.job_id, job.kind, job.state, job.priority, job.attempt, mine, *far))
-        return summaries
+        return [summary(job, self.attempts.get(job.job_id), places.get(job.job_id), owner) for job in jobs]
 
     def replay(self, job_id: str, after_seq: int) -> list[JobEvent | JobProgress]:
         """What a new listener has missed: the events after a number and the newest progress."""
@@ -197,11 +193,19 @@ class JobQueue:
             self._changed.clear()
             job = None if self.draining else self._next()
             if job is None:
-                await self._changed.wait()
+                await self._wait_for_work(executor)
             elif (finish := self._known(job)) is not None:
                 await self._record(finish)
             else:
                 await self._run(job, executor)
+
+    async def _wait_for_work(self, executor: Executor) -> None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                await self._changed.wait()
+        except TimeoutError:
+            executor.rest()
+            await self._changed.wait()
 
     def _next(self) -> StoredJob | None:
         waiting = self._store.queued(len(self.attempts) + 1)
@@ -245,7 +249,7 @@ class JobQueue:
                 return self._store.finish(job.job_id, "cancelled")
             case Failed():
                 return self._store.finish(job.job_id, "failed", self._error(job.job_id, ending.code, ending.title))
-        title = ending.why or f"The worker process died ({exit_text(ending.exit_code)})"
+        title = ending.text
         if job.worker_lost + 1 >= MOST_LOSSES["worker_lost"]:
             error = self._error(job.job_id, "worker_lost", f"{title}, {MOST_LOSSES['worker_lost']} times")
             return self._store.finish(job.job_id, "failed", error)
@@ -331,8 +335,3 @@ class JobQueue:
 
     def _error(self, job_id: str, code: str, title: str) -> ErrorInfo:
         return error_info(code, title, f"log: {self._logs / 'jobs' / job_id}.log, server's log: {self._logs}")
-
-
-def exit_text(exit_code: int) -> str:
-    """An exit code as the system meant it."""
-    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"

@@ -38,6 +38,9 @@ class StagedExecutor:
         outcome = self.outcomes.pop(0)
         return outcome(task) if callable(outcome) else outcome
 
+    def rest(self):
+        self.outcomes.clear()
+
 
 @pytest.fixture
 def parts(tmp_path):

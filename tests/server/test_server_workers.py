@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import new_id, until
+from conftest import is_gone, new_id, until
 
 from ex4d.errors import InputError
 from server.devices import Device, Gpu, find_gpus, worker_devices
@@ -164,3 +164,14 @@ def test_one_client_cannot_fill_the_queue(server, monkeypatch):
     with pytest.raises(RemoteError) as caught:
         until(lambda: follower.client.submit(new_id(), "steps", {"n": 1}, {}) and None)
     assert caught.value.code == "quota"
+
+
+def test_a_worker_without_work_gives_its_memory_back(server):
+    server.start("--idle-s", "0.3")
+    follower = server.follower()
+    job_id = follower.submit("steps", {"n": 20})
+    follower.wait_progress(job_id, 1)
+    worker = follower.client.status().worker_pid
+    assert follower.wait(job_id).name == "done"
+    until(lambda: is_gone(worker), "the worker's end")
+    assert follower.wait(follower.submit("steps", {"n": 2})).name == "done"
