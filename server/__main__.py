@@ -26,6 +26,7 @@ from .housekeeping import CACHE_GB, Housekeeper
 from .jobs import IDLE_S, JobQueue
 from .log import start_log
 from .metrics import Metrics
+from .pipe import DEFAULT_RUNNER
 from .runtime import (
     EXIT_ALREADY_RUNNING,
     VERSION,
@@ -38,7 +39,6 @@ from .runtime import (
     write_connection,
 )
 from .store import Store
-from .worker import DEFAULT_RUNNER
 from .zap import answer_zap, bind_zap
 
 

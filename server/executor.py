@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 from shared_protocol.launch import NO_WINDOW
 
-from .pipe import read_message, write_message
-from .worker import DEFAULT_RUNNER
+from .pipe import DEFAULT_RUNNER, read_message, write_message
 
 PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds `server`, `ex4d` and `shared_protocol`
 _OUTPUT_TAIL = 2000  # characters of a dead worker's output that go into the log

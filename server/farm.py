@@ -21,7 +21,8 @@ from ex4d.progress import Progress
 
 from .failures import HINTS, classify
 from .job_file import forget_result, read_job_file, read_result, write_result
-from .worker import DEFAULT_RUNNER, JobRunner
+from .pipe import DEFAULT_RUNNER
+from .worker import JobRunner
 
 PROGRESS_INTERVAL_S = 1.0  # farm managers read line by line
 Tell = Callable[[dict[str, Any], str], None]

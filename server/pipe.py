@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import msgpack
 
+DEFAULT_RUNNER = "ex4d.jobs:run_job"  # module:function; imported by workers only, because it brings numpy and more
 MESSAGE_LIMIT = 1024 * 1024  # bytes; files travel as paths
 _LENGTH = struct.Struct(">I")
 

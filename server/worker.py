@@ -25,10 +25,9 @@ from ex4d.progress import Progress, ProgressCallback
 
 from .failures import classify
 from .log import job_log, start_log
-from .pipe import read_message, write_message
+from .pipe import DEFAULT_RUNNER, read_message, write_message
 from .preview import preview_jpeg
 
-DEFAULT_RUNNER = "ex4d.jobs:run_job"
 PROGRESS_INTERVAL_S = 0.1  # at most ten reports a second; a panel draws no faster
 PREVIEW_INTERVAL_S = 1.0
 ALIVE_INTERVAL_S = 5.0  # between signs of life; see executor.Patience

@@ -5,11 +5,13 @@ import asyncio
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-from conftest import new_id
+from conftest import HERE, new_id
 
 from ex4d import errors
 from ex4d.errors import StorageError
@@ -281,3 +283,11 @@ def test_a_stop_in_the_moment_of_a_report_is_a_stop(tmp_path):
                 process.inbox.get_nowait()
 
     asyncio.run(main())
+
+
+def test_the_front_starts_without_what_only_jobs_need():
+    code = (
+        "import server.__main__, sys; print(sorted({'numpy', 'cv2', 'numba', 'torch', 'ex4d.jobs'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
+    assert told.stdout.strip() == "[]"
