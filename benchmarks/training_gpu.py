@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tuning the adapter on one GPU with random weights at full size: seconds per step and peak memory.
+
+    pip install 'ex4d[train]' && python benchmarks/training_gpu.py [--batches 1 2 4] [--write FILE.json]
+
+Clips are 49x512x512, encoded already, as they are while training runs. A step is everything between two lines of the
+log: reading the clips, noise, forward, backward with every block computed twice, clipping, AdamW, the mean of the
+weights. The first two steps of a run are not counted. Batches go on until one does not fit.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from random_generation import DIT, TINY, Size, dit_shape, on_device
+
+from ex4d.generation.wan.conditions import Seen
+from ex4d.training.adapter import count, fresh_camera_encoder, with_fresh_lora
+from ex4d.training.config import TrainConfig
+from ex4d.training.journal import LOG, Journal
+from ex4d.training.latents import Lesson
+from ex4d.training.loop import Trainer
+from ex4d.training.network import TrainedNetwork
+from ex4d.training.selection import Selection
+
+WARM_UP = 2  # steps
+
+
+@dataclass
+class Run:
+    """One batch size's measurements."""
+
+    learning: int  # numbers
+    batch: int
+    checkpointing: bool
+    step_s: float  # median
+    steps_s: list[float]
+    peak_gib: float
+    save_s: float  # a checkpoint
+
+
+def network(size: Size, checkpointing: bool) -> TrainedNetwork:
+    from diffsynth.models.wan_video_dit import WanModel, precompute_freqs_cis_3d
+
+    dit = on_device(lambda: WanModel(**dit_shape(size), has_image_input=True, **DIT), size, "dit")
+    dit.freqs = precompute_freqs_cis_3d(size.dim // size.heads)
+    with_fresh_lora(dit)
+    return TrainedNetwork(dit, fresh_camera_encoder(size.dim, size.camera_dim), size.dtype, checkpointing)
+
+
+def clips(numbers: Any, size: Size) -> Lesson:
+    shape = (len(numbers), 16, (size.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+    clean, color, mask, still = (torch.randn(shape, dtype=size.dtype) for _ in range(4))
+    clip = torch.randn(len(numbers), 257, 1280, dtype=size.dtype)
+    return Lesson(
+        clean, Seen(color, mask, still, clip), torch.randn(len(numbers), 512, size.text_dim, dtype=size.dtype)
+    )
+
+
+def measured(size: Size, batch: int, checkpointing: bool, steps: int) -> Run:
+    cuda = size.device.type == "cuda"
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            Path(folder), Path(folder) / "run", batch_size=batch, steps=steps, save_every=10**9, cpu=not cuda
+        )
+        trainer = Trainer(
+            config,
+            Accelerator(cpu=not cuda, mixed_precision="no"),
+            network(size, checkpointing),
+            lambda numbers: clips(numbers, size),
+            Selection(tuple(range(8)), (), "random", None),
+        )
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        with Journal(config.out, main=True, tensorboard=False) as journal:
+            trainer.run(journal)
+        peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+        began = time.perf_counter()
+        trainer.save()
+        saved = time.perf_counter() - began
+        lines = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines][WARM_UP:]
+    return Run(
+        count(trainer.parameters.values()), batch, checkpointing, statistics.median(seconds), seconds, peak, saved
+    )
+
+
+def emptied() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def show(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6], help="clips per step")
+    parser.add_argument("--steps", type=int, default=6, help="per batch size")
+    parser.add_argument("--all-remembered", action="store_true", help="also without computing blocks twice")
+    parser.add_argument("--write", type=Path, help="all figures as JSON")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU: tries the script itself")
+    arguments = parser.parse_args()
+    size = TINY if arguments.tiny else Size()
+    machine = "CPU" if arguments.tiny else torch.cuda.get_device_name()
+    show(f"{machine}, torch {torch.__version__}, {size.frames}x{size.height}x{size.width}")
+    show("| learning | clips per step | blocks | seconds per step | seconds per clip | peak | checkpoint |")
+    show("|---|---|---|---|---|---|---|")
+    runs: list[Run] = []
+    for checkpointing in (True, False) if arguments.all_remembered else (True,):
+        blocks = "twice" if checkpointing else "once"
+        for batch in arguments.batches:
+            try:
+                run = measured(size, batch, checkpointing, arguments.steps)
+            except torch.OutOfMemoryError:
+                show(f"| | {batch} | {blocks} | does not fit | | | |")
+                break
+            finally:
+                emptied()
+            runs.append(run)
+            row = (f"{run.learning / 1e6:.1f} M", batch, blocks, f"{run.step_s:.2f}", f"{run.step_s / batch:.2f}")
+            show("| " + " | ".join(map(str, (*row, f"{run.peak_gib:.1f} GiB", f"{run.save_s:.1f} s"))) + " |")
+    if arguments.write:
+        told = {
+            "machine": machine,
+            "torch": torch.__version__,
+            "runs": [vars(run) for run in runs],
+        }
+        arguments.write.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
