@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from multiprocessing.synchronize import Event as EventType
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ import cv2
 from ex4d.depth import SourceOptions, best_source, depth_source
 from ex4d.depth.finding import require_licence
 from ex4d.depth.known import KNOWN_OPTIONS
-from ex4d.errors import InputError, MachineError, VideoError
+from ex4d.errors import Cancelled, InputError, MachineError, VideoError
 from ex4d.licence import allowed_by_all
 from ex4d.progress import Progress, ProgressCallback
 from ex4d.storage import file_sha256
@@ -46,7 +47,7 @@ SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mxf", ".mpg", ".m
 PARTS, SHEETS = ".parts", "sheets"
 SHARD_SAMPLES = 64  # about 1 GB of 49 frames at 512 x 512, the size that webdataset's authors advise
 TICK_S = 0.5  # how often a waiting run looks whether it is to stop
-STAGE = "Preparing samples"
+LOOKING, STAGE = "Looking at the videos", "Preparing samples"
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,13 @@ def _planned(videos: Sequence[Path], options: PrepareOptions, progress: Progress
     plan = _Plan()
     known: dict[str, str] = {}
     for number, video in enumerate(videos):
-        if progress is not None:
-            progress(Progress("Looking at the videos", number, len(videos)))
+        tell = _told(progress, number, len(videos))
         try:
-            timeline = read_timeline(video)
+            timeline = read_timeline(video, tell)
         except VideoError as error:
             plan.skipped[video.name] = str(error)
             continue
-        sha256 = file_sha256(video, "Hashing the videos", None)
+        sha256 = file_sha256(video, LOOKING, tell)
         if sha256 in known:
             plan.skipped[video.name if video.name != known[sha256] else str(video)] = (
                 f"the same file as {known[sha256]}"
@@ -241,6 +241,16 @@ def _planned(videos: Sequence[Path], options: PrepareOptions, progress: Progress
             for variant in range(options.variants)
         ]
     return plan
+
+
+def _told(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback:
+    """Whatever a step reports about one video, the run reports about all."""
+
+    def tell(_: Progress) -> None:
+        if progress is not None:
+            progress(Progress(LOOKING, number, count))
+
+    return tell
 
 
 def _with_shard(folder: Path, index: Index, jobs: Sequence[_Job], outcomes: dict[str, Outcome]) -> Index:
@@ -293,9 +303,12 @@ def _outcomes(
 
 def _in_processes(jobs: Sequence[_Job], workers: int, tell: ProgressCallback) -> Iterator[tuple[_Job, Outcome]]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max(1, min(workers, len(jobs))), mp_context=context, initializer=_begin_worker)
+    stop = context.Event()
+    pool = ProcessPoolExecutor(
+        max(1, min(workers, len(jobs))), mp_context=context, initializer=_begin_worker, initargs=(stop,)
+    )
     try:
-        running = {pool.submit(_make, job): job for job in jobs}
+        running = {pool.submit(_make_in_worker, job): job for job in jobs}
         while running:
             ready, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
             tell(Progress(STAGE, 0, 0))
@@ -307,13 +320,27 @@ def _in_processes(jobs: Sequence[_Job], workers: int, tell: ProgressCallback) ->
             "same command goes on from there."
         ) from error
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
-    """One core for each process; a stop reaches the parent, which lets the samples in hand end."""
+_stop: EventType | None = None  # in a worker process: set when it is to end
+
+
+def _begin_worker(stop: EventType) -> None:
+    """One core for each process; an interrupt from the keyboard reaches the parent, which tells the workers."""
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+
+
+def _make_in_worker(job: _Job) -> Outcome:
+    def look(_: Progress) -> None:
+        if _stop is not None and _stop.is_set():
+            raise Cancelled("The preparation was stopped.")
+
+    return _make(job, look)
 
 
 def _make(job: _Job, progress: ProgressCallback | None = None) -> Outcome:

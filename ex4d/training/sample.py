@@ -13,13 +13,14 @@ from ex4d.camera import Array, pinhole_intrinsics
 from ex4d.depth.clip import DepthClip
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.document import Json
-from ex4d.errors import StorageError
+from ex4d.errors import InputError, StorageError
 from ex4d.lens import guessed_focal_px, noted_focal_px
 from ex4d.progress import ProgressCallback
 from ex4d.raster import Rasteriser, rasteriser
 from ex4d.raster.cpu import CpuRasteriser
 from ex4d.storage import replacing
 from ex4d.training.captions import caption_of
+from ex4d.training.cuts import cut_after
 from ex4d.training.dataset import MASK_KINDS, MaskKind, Record, write_sample
 from ex4d.training.jitter import jittered, random_jitter
 from ex4d.training.masks import cleaned, rendering_masks
@@ -91,6 +92,11 @@ def make_sample(
     """
     caption = caption_of(task.video, options.caption)
     clip = read_video(task.video, task.first_frame, options.frame_count, progress)
+    cut = cut_after(clip.frames)
+    if cut is not None:
+        raise InputError(
+            f"it has a cut after frame {task.first_frame + cut}. Split the video there for samples from both sides"
+        )
     size = options.size or working_size(clip.frames.shape[2], clip.frames.shape[1])
     target = fitted(clip.frames, size)
     seed = task.seed(options.seed)

@@ -16,7 +16,8 @@ import pytest
 from ex4d.cli import main
 from ex4d.errors import Cancelled, InputError, LicenceError
 from ex4d.generation.wan.settings import PROMPT
-from ex4d.training.dataset import Dataset, DatasetError, read_index
+from ex4d.training.cuts import cut_after
+from ex4d.training.dataset import Dataset, DatasetError, read_index, read_record
 from ex4d.training.options import PrepareOptions
 from ex4d.training.prepare import PARTS, SHEETS, prepare
 from ex4d.video import read_video, write_video
@@ -134,6 +135,21 @@ def test_a_killed_run_goes_on_without_double_samples(whole, videos, tmp_path):
     assert left == fingerprint(whole[0])
 
 
+def test_several_processes_stop_at_once_and_leave_nothing_half_made(videos, tmp_path):
+    many = PrepareOptions(frame_count=5, size=(512, 512), variants=8)
+
+    def stop_after_the_first(report):
+        if report.stage == "Preparing samples" and report.i == 1:
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        prepare([videos], tmp_path / "dataset", many, workers=2, progress=stop_after_the_first)
+    parts = list((tmp_path / "dataset" / PARTS).iterdir())
+    assert 1 <= len(parts) <= 5
+    for part in parts:
+        assert read_record(part).frame_count == 5
+
+
 def test_more_videos_and_more_variants_extend_a_dataset(videos, tmp_path):
     folder = tmp_path / "dataset"
     prepare([videos / "b.mkv"], folder, OPTIONS)
@@ -173,6 +189,16 @@ def test_what_gives_no_sample_is_said_and_the_rest_is_made(videos, tmp_path):
     assert "short.mkv" in read_index(tmp_path / "dataset").skipped
     with pytest.raises(InputError, match=r"No sample could be made.*short\.mkv"):
         prepare([tmp_path / "short.mkv"], tmp_path / "none", OPTIONS)
+
+
+def test_a_clip_with_a_cut_gives_no_sample_and_fast_motion_is_no_cut(videos, tmp_path):
+    light, dark = np.full((48, 64, 3), 200, np.uint8), np.full((48, 64, 3), 20, np.uint8)
+    write_video(tmp_path / "cut.mkv", np.stack([light] * 3 + [dark] * 2), Fraction(24), "ffv1")
+    done = prepare([tmp_path / "cut.mkv", videos / "b.mkv"], tmp_path / "dataset", OPTIONS)
+    assert "a cut after frame 2" in done.skipped["cut.mkv, frames 0 to 4"]
+    assert [record.source for record in done.index.records] == ["b.mkv"]
+    noise = np.random.default_rng(0).integers(0, 256, (7, 48, 64, 3), dtype=np.uint8)
+    assert cut_after(noise) is None
 
 
 @pytest.mark.parametrize("kind", SHARES)
