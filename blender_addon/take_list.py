@@ -20,10 +20,10 @@ class ListedTake:
 
 
 def summary_of(record) -> str:
-    """Return what take.json says in a few words: who painted it, and how much."""
+    """Return what take.json says in a few words: how much was painted, and by what."""
     unseen = record.get("unseen", {}).get("mean")
     share = f"{unseen:.0%}" if unseen is not None else ""
-    return " ".join(part for part in (painter_of(record), share) if part)
+    return " ".join(part for part in (share, painter_of(record)) if part)
 
 
 def painter_of(record) -> str:

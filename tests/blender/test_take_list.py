@@ -30,7 +30,7 @@ def refresh(addon):
 
 
 def test_each_take_has_a_line_and_the_last_one_is_selected(takes):
-    assert listed(takes) == {"take_01": ("Preview Fill 10%", ""), "take_02": ("Preview Fill 10%", "")}
+    assert listed(takes) == {"take_01": ("10% Preview Fill", ""), "take_02": ("10% Preview Fill", "")}
     assert takes.active_take == 1
 
 
@@ -56,10 +56,10 @@ def test_takes_from_elsewhere_are_found_and_lost_ones_are_said(addon, scene, tak
     refresh(addon)
     summaries = {name: summary for name, (summary, _) in listed(takes).items()}
     assert summaries == {
-        "take_01": "Preview Fill 10%",
+        "take_01": "10% Preview Fill",
         "take_02": "files are gone",
         "broken": "cannot be read",
-        "from_the_farm": "Preview Fill 10%",
+        "from_the_farm": "10% Preview Fill",
     }
 
 
