@@ -24,6 +24,7 @@ from ex4d.commands import (
     report,
 )
 from ex4d.errors import Cancelled, Ex4dError
+from ex4d.evaluation.command import add_commands as add_evaluation_commands
 from ex4d.training.command import add_commands as add_training_commands
 
 Subparsers = Any  # argparse's own type is private and generic over it
@@ -255,6 +256,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_models_commands(commands)
     add_training_commands(commands)
+    add_evaluation_commands(commands)
     add_command(commands, "doctor", doctor, "say what this machine can do and what it lacks", "ex4d doctor")
     for name in ("reconstruct", "render", "generate", "export-depth", "take", "doctor"):
         commands.choices[name].add_argument("--json", action="store_true", help="print the outcome as JSON")

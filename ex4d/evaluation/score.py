@@ -43,15 +43,20 @@ def score_view(color: Array, mask: Array, depth: Array, true_color: Array, true_
     if not mask.any():
         raise ShapeError("A score needs at least one seen pixel, the mask has none.")
     error = color[mask].astype(np.float64) - true_color[mask]
-    with np.errstate(divide="ignore"):
-        psnr = 10 * np.log10(255**2 / np.mean(error**2))
     return Score(
         seen=float(mask.mean()),
-        psnr_db=float(psnr),
+        psnr_db=masked_psnr_db(color, true_color, mask),
         ssim=masked_ssim(color, true_color, mask),
         false_color=float(np.mean(np.abs(error).mean(axis=1) > FALSE_SHARE * 255)),
         false_depth=float(np.mean(np.abs(depth[mask] / true_depth[mask] - 1) > FALSE_SHARE)),
     )
+
+
+def masked_psnr_db(picture: Array, truth: Array, mask: Array) -> float:
+    """Peak signal to noise where the mask is True, infinite when nothing differs. picture, truth: uint8 [h, w, 3]"""
+    error = picture[mask].astype(np.float64) - truth[mask]
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(255**2 / np.mean(error**2)))
 
 
 def masked_ssim(picture: Array, truth: Array, mask: Array) -> float:
