@@ -86,8 +86,9 @@ def add_prepare(commands: Subparsers) -> None:
 
 def prepare(options: argparse.Namespace) -> Outcome:
     """`ex4d train prepare`."""
+    from ex4d.training.making import SHEETS
     from ex4d.training.options import SHARES, PrepareOptions
-    from ex4d.training.prepare import SHEETS, prepare
+    from ex4d.training.prepare import prepare
 
     asked = PrepareOptions(
         depth=options.depth,

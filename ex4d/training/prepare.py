@@ -7,47 +7,25 @@ never depends on how many processes worked or on how often they were stopped, an
 """
 
 import contextlib
-import multiprocessing
-import signal
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
-from multiprocessing.synchronize import Event as EventType
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import cv2
 
 from ex4d.depth import SourceOptions, best_source, depth_source
 from ex4d.depth.finding import require_licence
 from ex4d.depth.known import KNOWN_OPTIONS
-from ex4d.errors import Cancelled, InputError, MachineError, VideoError
+from ex4d.errors import InputError
 from ex4d.licence import allowed_by_all
-from ex4d.progress import Progress, ProgressCallback
-from ex4d.storage import file_sha256
-from ex4d.training.dataset import (
-    INDEX,
-    DamagedShardError,
-    DatasetError,
-    Index,
-    Record,
-    Shard,
-    join,
-    read_index,
-    read_record,
-    write_index,
-)
+from ex4d.progress import ProgressCallback
+from ex4d.training.dataset import INDEX, DatasetError, Index, Record, Shard, join, read_index, write_index
+from ex4d.training.making import PARTS, Job, Outcome, make_samples
 from ex4d.training.options import PrepareOptions
-from ex4d.training.sample import Made, Task, make_sample
-from ex4d.video_decode import read_timeline
+from ex4d.training.plan import found_videos, planned
+from ex4d.training.sample import Made
 
-SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mxf", ".mpg", ".mpeg", ".ts", ".wmv"}
-PARTS, SHEETS = ".parts", "sheets"
-SHARD_SAMPLES = 64  # about 1 GB of 49 frames at 512 x 512, the size that webdataset's authors advise
-TICK_S = 0.5  # how often a waiting run looks whether it is to stop
-LOOKING, STAGE = "Looking at the videos", "Preparing samples"
+SHARD_SAMPLES = 64  # 0.5 to 0.9 GB of 49 frames at 512 x 512
 
 
 @dataclass(frozen=True)
@@ -70,36 +48,6 @@ class Prepared:
     def commercial_use(self) -> bool | None:
         """Whether all depth in it allows paid work; None when only its maker knows."""
         return allowed_by_all(*(record.commercial_use for record in self.index.records))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a worker process is told."""
-
-    task: Task
-    options: PrepareOptions
-    folder: Path
-    sheets: bool
-
-    @property
-    def part(self) -> Path:
-        return self.folder / PARTS / f"{self.task.key}.tar"
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        last = self.task.first_frame + self.options.frame_count - 1
-        return f"{self.task.video.name}, frames {self.task.first_frame} to {last}"
-
-
-@dataclass
-class _Plan:
-    tasks: list[Task] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-
-
-Outcome = Made | str  # a sample, or why there is none
 
 
 def prepare(
@@ -133,14 +81,16 @@ def prepare(
             raise InputError(f"The number of {name} must be at least 1, got {value}.")
     _check_source(options)
     index = _begun(folder, options)
-    plan = _planned(_found(videos), options, progress)
-    index = replace(index, skipped={**index.skipped, **plan.skipped})
-    jobs = [_Job(task, options, folder, sheets) for task in plan.tasks if task.key not in index.keys]
+    files = found_videos(videos)
+    plan = planned(files, options, progress)
+    earlier = {name: why for name, why in index.skipped.items() if name not in {file.name for file in files}}
+    index = replace(index, skipped={**earlier, **plan.skipped})
+    jobs = [Job(task, options, folder, sheets) for task in plan.tasks if task.key not in index.keys]
     started, before = time.monotonic(), len(index.records)
     notices, skipped, made_frames = list(plan.notices), dict(plan.skipped), 0
     chunks = [jobs[first : first + shard_samples] for first in range(0, len(jobs), shard_samples)]
     outcomes: dict[str, Outcome] = {}
-    with contextlib.closing(_outcomes(jobs, workers, progress)) as results:
+    with contextlib.closing(make_samples(jobs, workers, progress)) as results:
         for job, outcome in results:
             outcomes[job.task.key] = outcome
             while chunks and all(one.task.key in outcomes for one in chunks[0]):
@@ -195,65 +145,7 @@ def _begun(folder: Path, options: PrepareOptions) -> Index:
     return index
 
 
-def _found(videos: Sequence[Path]) -> list[Path]:
-    """The video files, folders opened."""
-    found: list[Path] = []
-    for path in videos:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise InputError(f"The folder '{path}' holds no video ({', '.join(sorted(SUFFIXES))}).")
-            found += inside
-        else:
-            found.append(path)
-    return found
-
-
-def _planned(videos: Sequence[Path], options: PrepareOptions, progress: ProgressCallback | None) -> _Plan:
-    """Cut the videos into samples; the same file counts once, wherever it lies."""
-    plan = _Plan()
-    known: dict[str, str] = {}
-    for number, video in enumerate(videos):
-        tell = _told(progress, number, len(videos))
-        try:
-            timeline = read_timeline(video, tell)
-        except VideoError as error:
-            plan.skipped[video.name] = str(error)
-            continue
-        sha256 = file_sha256(video, LOOKING, tell)
-        if sha256 in known:
-            plan.skipped[video.name if video.name != known[sha256] else str(video)] = (
-                f"the same file as {known[sha256]}"
-            )
-            continue
-        known[sha256] = video.name
-        count, window = len(timeline.picks), options.frame_count
-        if timeline.damage is not None:
-            plan.notices.append(f"'{video.name}' is cut off ({timeline.damage}): its first {count} frames are used.")
-        if count < window:
-            plan.skipped[video.name] = f"it has {count} frames, a sample needs {window}"
-            continue
-        if count % window:
-            plan.notices.append(f"'{video.name}': its last {count % window} of {count} frames fill no sample.")
-        plan.tasks += [
-            Task(video, sha256, first, variant)
-            for first in range(0, count - window + 1, window)
-            for variant in range(options.variants)
-        ]
-    return plan
-
-
-def _told(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback:
-    """Whatever a step reports about one video, the run reports about all."""
-
-    def tell(_: Progress) -> None:
-        if progress is not None:
-            progress(Progress(LOOKING, number, count))
-
-    return tell
-
-
-def _with_shard(folder: Path, index: Index, jobs: Sequence[_Job], outcomes: dict[str, Outcome]) -> Index:
+def _with_shard(folder: Path, index: Index, jobs: Sequence[Job], outcomes: dict[str, Outcome]) -> Index:
     """Join finished samples to the next shard, note it, and only then drop them."""
     made = [(job, outcome) for job in jobs if isinstance(outcome := outcomes[job.task.key], Made)]
     failed = {job.task.key: f"{job.label}: {why}" for job in jobs if isinstance(why := outcomes[job.task.key], str)}
@@ -269,83 +161,3 @@ def _with_shard(folder: Path, index: Index, jobs: Sequence[_Job], outcomes: dict
         with contextlib.suppress(OSError):  # left behind, it only takes room
             job.part.unlink()
     return index
-
-
-def _outcomes(
-    jobs: Sequence[_Job], workers: int, progress: ProgressCallback | None
-) -> Generator[tuple[_Job, Outcome], None, None]:
-    """Make the samples, in whatever order they get ready; those of a stopped run first."""
-    start, done, open_jobs = time.monotonic(), 0, []
-    for job in jobs:
-        try:
-            made = Made(read_record(job.part), (), fresh=False) if job.part.exists() else None
-        except DamagedShardError:
-            made = None
-        if made is None:
-            open_jobs.append(job)
-        else:
-            done += 1
-            yield job, made
-    kept = done
-
-    def tell(*_: object) -> None:
-        if progress is not None:
-            eta_s = None if done == kept else (time.monotonic() - start) / (done - kept) * (len(jobs) - done)
-            progress(Progress(STAGE, done, len(jobs), eta_s))
-
-    tell()
-    pool = _in_processes(open_jobs, workers, tell) if workers > 1 else ((job, _make(job, tell)) for job in open_jobs)
-    for job, outcome in pool:
-        done += 1
-        tell()
-        yield job, outcome
-
-
-def _in_processes(jobs: Sequence[_Job], workers: int, tell: ProgressCallback) -> Iterator[tuple[_Job, Outcome]]:
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(
-        max(1, min(workers, len(jobs))), mp_context=context, initializer=_begin_worker, initargs=(stop,)
-    )
-    try:
-        running = {pool.submit(_make_in_worker, job): job for job in jobs}
-        while running:
-            ready, _ = wait(running, timeout=TICK_S, return_when=FIRST_COMPLETED)
-            tell(Progress(STAGE, 0, 0))
-            for future in ready:
-                yield running.pop(future), future.result()
-    except BrokenProcessPool as error:
-        raise MachineError(
-            "A worker process died, most likely for want of memory. Use fewer --workers; what is done is kept, and the "
-            "same command goes on from there."
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-_stop: EventType | None = None  # in a worker process: set when it is to end
-
-
-def _begin_worker(stop: EventType) -> None:
-    """One core for each process; an interrupt from the keyboard reaches the parent, which tells the workers."""
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-def _make_in_worker(job: _Job) -> Outcome:
-    def look(_: Progress) -> None:
-        if _stop is not None and _stop.is_set():
-            raise Cancelled("The preparation was stopped.")
-
-    return _make(job, look)
-
-
-def _make(job: _Job, progress: ProgressCallback | None = None) -> Outcome:
-    sheet = job.folder / SHEETS / f"{job.task.key}.jpg" if job.sheets else None
-    try:
-        return make_sample(job.task, job.options, job.part, sheet, progress)
-    except InputError as error:
-        return str(error)
