@@ -60,12 +60,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     asking = [add(status), add(jobs), add(cancel, "1f0c"), add(metrics)]
     asking[1].add_argument("--limit", type=int, default=20, metavar="N", help="of each state (default 20)")
     asking[2].add_argument("job", metavar="JOB", help="its id, or how that begins")
-    for action in asking:
-        action.add_argument("--server", metavar="NAME", help="one on another machine (default: this user's own)")
     action = add(logs, "-n 50")
+    asking.append(action)
     action.add_argument("job", nargs="?", metavar="JOB", help="show the log of this job instead of the server's")
     action.add_argument("-n", "--lines", type=int, default=30, metavar="N", help="how many lines (default 30)")
     action.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    for action in asking:
+        action.add_argument("--server", metavar="NAME", help="one on another machine (default: this user's own)")
     action = add(pair)
     action.add_argument("--minutes", type=int, choices=range(1, 61), default=10, metavar="N", help="the code's life")
     action = add(join, "ex4d/192.168.1.5:47411/KEY/CODE")

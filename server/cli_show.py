@@ -14,11 +14,11 @@ from shared_protocol.errors import LinkError
 from shared_protocol.messages import JobSummary
 
 from .cli_answers import EXIT_FAILED, EXIT_OK, complain, say, tell, with_server
+from .log import last_lines
 from .metrics import prometheus_text
 from .runtime import Home
 
 FOLLOW_INTERVAL_S = 0.3
-TAIL_BYTES = 256 * 1024  # of a log that is read to show its last lines
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -62,16 +62,27 @@ def metrics(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     """Show the last lines of the server's log, or of a job's."""
+    if arguments.server:
+        return with_server(arguments, lambda client: _far_log(client, arguments))
     home = Home(home_folder())
     try:
         path = _job_log(home, arguments.job) if arguments.job else home.log
-        lines = _tail(path, arguments.lines)
+        lines = last_lines(path, arguments.lines)
     except (OSError, InputError) as error:
         return complain(arguments, error)
     say(arguments, {"path": str(path), "lines": lines}, "\n".join([f"{path}:", *lines]))
     if arguments.follow:
         _follow(path)
     return EXIT_OK
+
+
+def _far_log(client: Client, arguments: argparse.Namespace) -> int:
+    """A job's log on another machine; the server's own stays there."""
+    if not arguments.job or arguments.follow:
+        raise LinkError("Of a server on another machine only jobs' logs can be shown", "Name a job, leave -f out.")
+    job_id = _find(client, arguments.job)
+    text = client.log(job_id, min(max(arguments.lines, 1), 1000))
+    return say(arguments, {"job_id": job_id, "lines": text.splitlines()}, text)
 
 
 def _line(job: JobSummary) -> str:
@@ -96,12 +107,6 @@ def _job_log(home: Home, start: str) -> Path:
     if len(found) != 1:
         raise InputError(f"{len(found)} logs of jobs begin with '{start}' in {home.logs / 'jobs'}.")
     return found[0]
-
-
-def _tail(path: Path, count: int) -> list[str]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        return file.read().decode("utf-8", "replace").splitlines()[-count:] if count > 0 else []
 
 
 def _follow(path: Path) -> int:

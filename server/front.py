@@ -25,6 +25,7 @@ from shared_protocol.messages import (
     AddClient,
     AskClients,
     AskJobs,
+    AskLog,
     AskMetrics,
     AskStatus,
     BeginPairing,
@@ -36,6 +37,7 @@ from shared_protocol.messages import (
     JobList,
     JobProgress,
     JoinServer,
+    LogText,
     Message,
     MetricValues,
     PairingCode,
@@ -179,6 +181,8 @@ class Front:
                 return self.queue.prioritise(message.job_id, message.priority, owner)
             case AskJobs():
                 return JobList(tuple(self.queue.summaries(message.limit, user)))
+            case AskLog():
+                return LogText(message.job_id, self.queue.log(message.job_id, message.lines, owner))
             case AskStatus():
                 return self._state()
             case StopServer():

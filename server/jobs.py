@@ -20,6 +20,7 @@ from .attempt import Attempt, Ending, Kept, summary
 from .executor import Cancelled, Executor, Failed
 from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
 from .fingerprint import Circumstances
+from .log import last_lines
 from .pace import Pace
 from .positions import Position, positions
 from .store import Loss, Store, StoredJob
@@ -31,6 +32,7 @@ MOST_LOSSES: dict[Loss, int] = {
 }
 MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
 MAX_QUEUED = 200  # jobs of one client
+LOG_MESSAGE_BYTES = 20_000  # less than a third of a header: what is no UTF-8 takes three times its room as text
 SAVE_RETRY_S = 2.0  # wait while the database cannot be written (full disk)
 IDLE_S = 900.0
 POSITIONS_INTERVAL_S = 0.5  # who waits hears at most this often where it stands
@@ -147,6 +149,19 @@ class JobQueue:
         places = self._positions()
         return [summary(job, self.attempts.get(job.job_id), places.get(job.job_id), owner) for job in jobs]
 
+    def log(self, job_id: str, lines: int, owner: str | None) -> str:
+        """The last lines of a job's log, as many as fit into a message; empty before a worker has begun with it.
+
+        Raises:
+            NotYours: `owner` is given and did not send it.
+        """
+        self._own(job_id, owner)
+        try:
+            text = "\n".join(last_lines(self._log_file(job_id), lines, LOG_MESSAGE_BYTES))
+        except FileNotFoundError:
+            return ""
+        return text
+
     def replay(self, job_id: str, after_seq: int) -> list[JobEvent | JobProgress]:
         """What a new listener has missed: the events after a number and the newest progress."""
         missed: list[JobEvent | JobProgress] = [*self._store.events(job_id, after_seq)]
@@ -212,8 +227,8 @@ class JobQueue:
         return next((job for job in waiting if job.job_id not in self.attempts), None)
 
     async def _run(self, job: StoredJob, executor: Executor) -> None:
-        log = self._logs / "jobs" / f"{job.job_id}.log"
-        attempt = Attempt(job, executor, self._artifacts, self._work_folder / job.job_id, log)
+        workdir, log = self._work_folder / job.job_id, self._log_file(job.job_id)
+        attempt = Attempt(job, executor, self._artifacts, workdir, log)
         pace = Pace(self._publish)
         self.attempts[job.job_id] = attempt
         self._idle.clear()
@@ -334,4 +349,7 @@ class JobQueue:
         return job
 
     def _error(self, job_id: str, code: str, title: str) -> ErrorInfo:
-        return error_info(code, title, f"log: {self._logs / 'jobs' / job_id}.log, server's log: {self._logs}")
+        return error_info(code, title, f"log: {self._log_file(job_id)}, server's log: {self._logs}")
+
+    def _log_file(self, job_id: str) -> Path:
+        return self._logs / "jobs" / f"{job_id}.log"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 LOG_BYTES, LOG_FILES = 10_000_000, 10
 JOB_LOG_BYTES = 1_000_000
+TAIL_BYTES = 256 * 1024  # of a log that is read to show its last lines
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -38,6 +39,19 @@ def job_log(path: Path) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+
+
+def last_lines(path: Path, count: int, most_bytes: int = TAIL_BYTES) -> list[str]:
+    """The end of a log.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        skipped = max(0, path.stat().st_size - most_bytes)
+        file.seek(skipped)
+        lines = file.read(most_bytes).decode("utf-8", "replace").splitlines()
+    return lines[1 if skipped else 0 :][-count:] if count > 0 else []
 
 
 class OneLineFormatter(logging.Formatter):

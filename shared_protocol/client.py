@@ -34,6 +34,7 @@ from .messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
     AskJobs,
+    AskLog,
     AskMetrics,
     AskStatus,
     CancelJob,
@@ -44,6 +45,7 @@ from .messages import (
     JobProgress,
     JobStatus,
     JobSummary,
+    LogText,
     Message,
     MetricValues,
     PrioritiseJob,
@@ -154,6 +156,10 @@ class Client:
     def jobs(self, limit: int = 100) -> tuple[JobSummary, ...]:
         """The jobs that run, those that wait in their order, those that ended last."""
         return self.request(AskJobs(limit), JobList).jobs
+
+    def log(self, job_id: str, lines: int = 100) -> str:
+        """The last lines of a job's log."""
+        return self.request(AskLog(job_id, lines), LogText).text
 
     def status(self) -> ServerState:
         """How the server is."""

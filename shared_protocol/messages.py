@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
 # 1.1 previews; 1.2 several workers, priorities, estimates, drain, list of jobs; 1.3 files on the same machine;
-# 1.4 pairing and clients; 1.5 metrics; 1.6 checking a stored file
-PROTOCOL_VERSION = (1, 6)
+# 1.4 pairing and clients; 1.5 metrics; 1.6 checking a stored file;
+# 1.7 a job's log
+PROTOCOL_VERSION = (1, 7)
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -329,6 +330,24 @@ class JobProgress(Message):
     eta_s: float | None = None
     preview: Annotated[bytes, AtMost(PREVIEW_LIMIT)] | None = field(default=None, repr=False, metadata=RAW)  # JPEG
     message: str = ""  # more for the user than the stage: which jobs come first
+
+
+@message("job.log")
+@dataclass(frozen=True)
+class AskLog(Message):
+    """Ask for the last lines of a job's log."""
+
+    job_id: JobId
+    lines: Annotated[int, Within(1, 1000)] = 100
+
+
+@message("job.log_text")
+@dataclass(frozen=True)
+class LogText(Message):
+    """The lines; of a long log as many of the last as fit."""
+
+    job_id: JobId
+    text: str
 
 
 # Server

@@ -88,6 +88,7 @@ def test_others_jobs_and_the_server_itself_are_out_of_reach(server, anna):
     assert code_of(anna.cancel, job_id) == "not_yours"
     assert code_of(anna.prioritise, job_id, 5) == "not_yours"
     assert code_of(anna.stop_server) == "not_yours"
+    assert code_of(anna.log, job_id) == "not_yours"
     for request in (AskClients(), BeginPairing(), AddClient(new_key()[0], "eve"), RemoveClient("anna")):
         assert code_of(anna.request, request, ClientList) == "not_yours"
     assert code_of(anna.request, PlaceBlob(ArtifactRef("0" * 64, 5)), BlobPlace) == "not_yours"

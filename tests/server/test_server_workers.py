@@ -155,6 +155,21 @@ def test_each_job_has_a_log_of_its_own(server):
         assert not any(other in text for other in jobs if other != job)
 
 
+def test_a_jobs_log_travels(server):
+    server.start()
+    follower = server.follower()
+    job_id = follower.submit("raise", {"what": "defect"})
+    follower.wait(job_id)
+    text = follower.client.log(job_id)
+    assert "ZeroDivisionError" in text
+    assert follower.client.log(job_id, 2) == "\n".join(text.splitlines()[-2:])
+    path = server.home / "logs" / "jobs" / f"{job_id}.log"
+    path.write_bytes((b"\xff" * 99 + b"\n") * 10_000)
+    assert len(follower.client.log(job_id, 1000).splitlines()) == 199
+    path.unlink()
+    assert follower.client.log(job_id) == ""
+
+
 def test_one_client_cannot_fill_the_queue(server, monkeypatch):
     server.start()
     follower = server.follower()
