@@ -60,7 +60,12 @@ class TrainConfig:
 
     def deciding(self) -> dict[str, Json]:
         """What may not change while a run goes on."""
-        return {name: value for name, value in self.settings().items() if name not in FREE | {"dataset"}}
+        start = Path(self.start).name  # wherever it lies
+        return {
+            name: start if name == "start" else value
+            for name, value in self.settings().items()
+            if name not in FREE | {"dataset"}  # its clips are compared, not its place
+        }
 
 
 LIMITS: dict[str, tuple[float, float]] = {  # smallest and largest, both included

@@ -151,13 +151,14 @@ class Trainer:
         state = State(
             self.step, self.clips_seen, self.config.deciding(), self._chosen.digest, self._chosen.commercial_use
         )
-        weights = {name: whole(parameter) for name, parameter in self.parameters.items()}
-        ema = {name: whole(mean) for name, mean in self.ema.items()}
-        moments = {
-            f"{name}.{moment}": whole(self._optimiser.state[parameter][moment])
-            for name, parameter in self.parameters.items()
-            for moment in MOMENTS
-        }
+        if self.accelerator.is_main_process or self.config.sharding == "full":
+            weights = {name: whole(parameter) for name, parameter in self.parameters.items()}
+            ema = {name: whole(mean) for name, mean in self.ema.items()}
+            moments = {
+                f"{name}.{moment}": whole(self._optimiser.state[parameter][moment])
+                for name, parameter in self.parameters.items()
+                for moment in MOMENTS
+            }
         if self.accelerator.is_main_process:
             write_checkpoint(self.config.out, Checkpoint(state, weights, ema, moments))
             remove_old(self.config.out, self.config.keep)

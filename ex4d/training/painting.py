@@ -35,7 +35,7 @@ class Painter:
         """Remember what it takes.
 
         Args:
-            models: encoders; they wait in main memory.
+            models: encoders.
             sample: the clip.
             config: of the run.
         """
@@ -45,9 +45,11 @@ class Painter:
             MODES["reference"], config.clip_steps, record.mask_seed, caption(record), NEGATIVE_PROMPT, config.erosion
         )
 
-    def read_prompts(self) -> None:
-        """Have the text encoder read the prompts while the GPU is empty; what it says is kept on disk."""
+    def prepare(self) -> None:
+        """Read the prompts while the GPU is empty, which keeps them on disk; then let the encoders wait elsewhere."""
         prompt_embeddings(self._models, self._settings.asked_prompts)
+        for network in (self._models.vae, self._models.image_encoder):
+            network.to("cpu")
 
     def __call__(self, trainer: "Trainer") -> None:
         """Paint with the averaged weights and write OUT/clips/step-NNNNNNNN.mp4: known, painted, true."""

@@ -14,7 +14,7 @@ from accelerate import (  # type: ignore[import-not-found, import-untyped, unuse
 )
 
 from ex4d.errors import InputError, MachineError
-from ex4d.generation.wan.files import WanFiles, wan_files
+from ex4d.generation.wan.files import WanFiles, text_encoder_id, wan_files
 from ex4d.generation.wan.loading import (
     load_camera_encoder,
     load_dit,
@@ -76,13 +76,14 @@ def train(config: TrainConfig, progress: ProgressCallback | None = None) -> Trai
     main = accelerator.is_main_process
     shown = progress if main else None
     encoders = _encoders(config, files, accelerator.device)
-    cache = LatentCache(config.cache or config.dataset / "latents", encoders.text_encoder_id, config.erosion)
+    seen_by = encoders_id(files, encoders.dtype)
+    cache = LatentCache(config.cache or config.dataset / "latents", seen_by, config.erosion)
     every = [*chosen.learned, *chosen.held_out]
     encode_missing(cache, dataset, every[accelerator.process_index :: accelerator.num_processes], encoders, shown)
     painter = None
     if config.clip_every:
         painter = Painter(encoders, dataset[(chosen.held_out or chosen.learned)[0]], config)
-        painter.read_prompts()
+        painter.prepare()
     del encoders
     gc.collect()
     if accelerator.device.type == "cuda":
@@ -148,15 +149,15 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
 
 
 def _encoders(config: TrainConfig, files: WanFiles, device: torch.device) -> WanModels:
-    """What sees and reads the clips. It waits in main memory until it is used."""
+    """What sees and reads the clips."""
     dtype = _dtype(config)
     return WanModels(
         dit=None,
-        vae=load_vae(files, CPU, dtype),
-        image_encoder=load_image_encoder(files, CPU, dtype),
+        vae=load_vae(files, device, dtype),
+        image_encoder=load_image_encoder(files, device, dtype),
         camera_encoder=None,
         load_text_encoder=lambda: load_text_encoder(files, dtype),
-        text_encoder_id=encoders_id(files, dtype),
+        text_encoder_id=text_encoder_id(files),
         device=device,
         dtype=dtype,
     )
