@@ -23,7 +23,7 @@ from shared_protocol.messages import ServerState
 from . import farm
 from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
 from .cli_clients import clients, join, pair
-from .cli_show import cancel, jobs, logs, metrics, status
+from .cli_show import cancel, jobs, logs, metrics, prioritise, status
 from .executor import PACKAGES
 from .runtime import EXIT_ALREADY_RUNNING, AlreadyRunning, Home, check_curve, take_lock
 
@@ -57,9 +57,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     action.add_argument("--job-runner", help=argparse.SUPPRESS)
     action = add(stop)
     action.add_argument("--drain", action="store_true", help="let running jobs end first, however long they take")
-    asking = [add(status), add(jobs), add(cancel, "1f0c"), add(metrics)]
+    asking = [add(status), add(jobs), add(cancel, "1f0c"), add(metrics), add(prioritise, "1f0c 5")]
     asking[1].add_argument("--limit", type=int, default=20, metavar="N", help="of each state (default 20)")
-    asking[2].add_argument("job", metavar="JOB", help="its id, or how that begins")
+    for action in (asking[2], asking[4]):
+        action.add_argument("job", metavar="JOB", help="its id, or how that begins")
+    asking[4].add_argument("priority", type=int, metavar="N", help="0 is usual, -100 to 100")
     action = add(logs, "-n 50")
     asking.append(action)
     action.add_argument("job", nargs="?", metavar="JOB", help="show the log of this job instead of the server's")

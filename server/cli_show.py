@@ -50,6 +50,18 @@ def cancel(arguments: argparse.Namespace) -> int:
     return with_server(arguments, stop)
 
 
+def prioritise(arguments: argparse.Namespace) -> int:
+    """Put a waiting job before or behind others: those with a higher priority run first."""
+
+    def move(client: Client) -> int:
+        job_id = _find(client, arguments.job)
+        status = client.prioritise(job_id, arguments.priority)
+        data = {"job_id": job_id, "state": status.state, "ahead": status.ahead}
+        return say(arguments, data, f"{status.ahead} jobs run before it" if status.state == "queued" else status.state)
+
+    return with_server(arguments, move)
+
+
 def metrics(arguments: argparse.Namespace) -> int:
     """Numbers for monitoring."""
 

@@ -44,6 +44,14 @@ def test_jobs_are_listed_and_stopped(working):
     assert (code, "0 jobs begin with zzz" in error) == (1, True)
 
 
+def test_a_waiting_job_is_put_first(working, server):
+    follower = server.follower()
+    first, second = (follower.submit("steps", {"n": 1, "id": n}) for n in range(2))
+    assert run("prioritise", second, "5")[1].strip() == "1 jobs run before it"
+    assert [job["job_id"] for job in json.loads(run("jobs", "--json")[1])][1:3] == [second, first]
+    assert run("prioritise", second, "500")[0] == 1
+
+
 def test_logs_are_shown(working):
     done, _ = working
     code, text, _ = run("logs", "-n", "3")
