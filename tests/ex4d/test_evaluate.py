@@ -104,6 +104,14 @@ def test_a_frame_of_another_camera_shows_by_how_much_it_is_off(small):
             assert found.translation == pytest.approx(share * scene / depth, abs=0.003)
 
 
+def test_true_pictures_of_the_second_camera_are_found_where_it_truly_stood(small):
+    asked = render_conditioning(small.plate, small.depth, small.intrinsics, "exact", small.cameras, "cpu")
+    for found in camera_errors(small.color, asked, small.cameras):
+        assert found is not None
+        assert found.rotation_deg < 0.1
+        assert found.translation < 0.003
+
+
 def test_a_frame_that_shows_something_else_is_not_localised(small):
     asked = render_conditioning(small.plate, small.depth, small.intrinsics, "exact", small.cameras, "cpu")
     other = RNG.integers(0, 256, asked.color[0].shape, dtype=np.uint8)
