@@ -3,16 +3,20 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
+SAME_S = 1.0  # launchers hand a terminal's Ctrl-C on, so that it arrives twice
+
 
 class StopRequest:
-    """While it is entered, the first signal is remembered; a second one does what it always did."""
+    """While it is entered, signals are remembered; a second Ctrl-C does what it always did."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[signal.Signals, Any] = {}
+        self._interrupted: float | None = None  # when Ctrl-C was first pressed
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # nowhere else may signals be handled
@@ -22,13 +26,15 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self._restore()
-
-    def _restore(self) -> None:
         for one, handler in self._before.items():
             signal.signal(one, handler)
         self._before = {}
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if self._interrupted is None:
+                self._interrupted = now
+            elif now - self._interrupted > SAME_S:
+                raise KeyboardInterrupt

@@ -21,6 +21,7 @@ from ex4d.generation.wan.denoise import NonFiniteError
 from ex4d.training.checkpoints import newest_checkpoint, read_checkpoint
 from ex4d.training.loss import flow_losses, noise_levels, noisy
 from ex4d.training.order import draw_at, sample_at
+from ex4d.training.stopping import StopRequest
 
 
 def test_noise_levels_weights_and_targets_are_those_that_wan_was_trained_with():
@@ -188,6 +189,16 @@ def test_a_run_that_is_stopped_is_saved_first_and_goes_on(tmp_path, how):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     again = tiny_trainer(config)
     assert again.resume().name == "step-00000003"
+
+
+def test_a_second_ctrl_c_ends_at_once_but_not_the_echo_of_the_first(monkeypatch):
+    with StopRequest() as stop:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.asked
+        monkeypatch.setattr("ex4d.training.stopping.SAME_S", 0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_does_not_go_on_with_other_settings_or_other_clips(tmp_path):
