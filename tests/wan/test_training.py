@@ -16,7 +16,7 @@ from diffsynth.diffusion.flow_match import FlowMatchScheduler
 from tiny_training import CLIPS, SHAPE, run, tiny_config, tiny_lesson, tiny_network, tiny_trainer
 from torch.testing import assert_close
 
-from ex4d.errors import Cancelled, InputError
+from ex4d.errors import Cancelled, InputError, MachineError, StorageError
 from ex4d.generation.wan.denoise import NonFiniteError
 from ex4d.training.checkpoints import newest_checkpoint, read_checkpoint
 from ex4d.training.loss import flow_losses, noise_levels, noisy
@@ -152,6 +152,9 @@ def test_two_processes_learn_what_one_does_with_their_batches_together(tmp_path)
         for part in ("weights", "ema"):
             assert_close(getattr(found, part), getattr(expected, part), atol=1e-5, rtol=0)
         assert validation_losses(out) == pytest.approx(judged, rel=1e-4)
+    alone_again = tiny_trainer(replace(alone.config, out=out, steps=4), held_out=3)
+    assert alone_again.resume() == out / "step-00000003"
+    run(alone_again)
 
 
 def validation_losses(out: Path) -> list[float]:
@@ -223,3 +226,20 @@ def test_only_the_newest_checkpoints_stay_and_a_torn_one_does_not_count(tmp_path
     ]
     assert newest_checkpoint(config.out).name == "step-00000006"
     assert not list(config.out.glob(".*"))
+
+
+def test_a_damaged_checkpoint_and_a_folder_that_cannot_be_written_are_said(tmp_path):
+    config = tiny_config(tmp_path, steps=1)
+    run(tiny_trainer(config))
+    part = config.out / "step-00000001" / "ema.safetensors"
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(MachineError, match=r"ema\.safetensors.*truncated.*Remove its folder"):
+        tiny_trainer(config).resume()
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StorageError, match="cannot be written"):
+        run(tiny_trainer(replace(config, out=tmp_path / "file")))
+    trainer = tiny_trainer(replace(config, out=tmp_path / "other"))
+    run(trainer)
+    trainer.config = replace(config, out=tmp_path / "file")
+    with pytest.raises(StorageError, match="cannot be written"):
+        trainer.save()

@@ -64,6 +64,21 @@ def test_a_fresh_adapter_changes_nothing_yet():
     torch.testing.assert_close(tiny_network()(latents, timestep, lesson.seen, lesson.words), expected)
 
 
+def answers(network, path, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a network says, and what painting says with the adapter that was exported from it."""
+    lesson = tiny_lesson([0])
+    latents, timestep = torch.randn(1, 16, 2, 4, 4), torch.tensor([700.0])
+    with torch.no_grad():
+        learned = network(latents, timestep, lesson.seen, lesson.words)
+        adapter = read_ex4d(path, blocks=SMALL.layers)
+        dit = tiny_dit(SMALL, dtype)
+        attach(dit, [(adapter, 1.0)])
+        encoder = load_camera_encoder(adapter, SMALL.dim, torch.device("cpu"), dtype)
+        color, mask, still, clip = (getattr(lesson.seen, name).to(dtype) for name in ("color", "mask", "still", "clip"))
+        told = Conditions(ray_latent(encoder, color, mask), beside_noise(still), clip, {"positive": lesson.words})
+        return learned, ReferenceForward(dit, told)(latents, timestep, "positive")
+
+
 @pytest.mark.parametrize("name", ["ex4d.ckpt", "mine.safetensors"])
 def test_what_is_exported_paints_what_was_learned(tmp_path, name, capsys):
     trainer = tiny_trainer(tiny_config(tmp_path, steps=2, save_every=2), tiny_network(live=True))
@@ -73,17 +88,16 @@ def test_what_is_exported_paints_what_was_learned(tmp_path, name, capsys):
     said = json.loads(capsys.readouterr().out)
     assert (said["step"], said["paid work"]) == (2, "allowed")
 
-    lesson = tiny_lesson([0])
-    latents, timestep = torch.randn(1, 16, 2, 4, 4), torch.tensor([700.0])
-    learned = trainer.network(latents, timestep, lesson.seen, lesson.words)
-    adapter = read_ex4d(path, blocks=SMALL.layers)
-    dit = tiny_dit()
-    attach(dit, [(adapter, 1.0)])
-    encoder = load_camera_encoder(adapter, SMALL.dim, torch.device("cpu"), torch.float32)
-    ray = ray_latent(encoder, lesson.seen.color, lesson.seen.mask)
-    told = Conditions(ray, beside_noise(lesson.seen.still), lesson.seen.clip, {"positive": lesson.words})
-    again = ReferenceForward(dit, told)(latents, timestep, "positive")
-    torch.testing.assert_close(again, learned, atol=2e-6, rtol=1e-6)
+    learned, painted = answers(trainer.network, path, torch.float32)
+    torch.testing.assert_close(painted, learned, atol=2e-6, rtol=1e-6)
+
+
+def test_in_bfloat16_training_computes_what_the_release_does(tmp_path):
+    network = tiny_network(torch.bfloat16, live=True)
+    path = tmp_path / "ex4d.ckpt"
+    write_adapter(path, dict(named(network)))
+    learned, painted = answers(network, path, torch.bfloat16)
+    assert (learned - painted).norm() < 2e-3 * painted.norm()  # 3e-3: what bfloat16 is from float32
 
 
 def test_the_mean_of_the_weights_is_exported_unless_the_last_are_asked_for(tmp_path):
