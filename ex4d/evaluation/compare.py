@@ -41,13 +41,16 @@ class Side:
 
 
 def read_side(path: Path, name: str | None = None, progress: ProgressCallback | None = None) -> Side:
-    """Read a take's folder, with its evaluation.json.
+    """Read a take's folder, with its evaluation.json, or the folder to which that was written.
 
     Raises:
         ShotError, VideoError, InputError: a file is missing or damaged.
     """
     folder = path.parent if path.name == FILE else path
     evaluation = read_evaluation(folder / FILE)
+    measured = evaluation.about.get("folder")
+    if not (folder / "result.mkv").is_file() and isinstance(measured, str):
+        folder = Path(measured)  # the figures were written elsewhere
     clips = [read_video(folder / file, progress=progress).frames for file in ("result.mkv", "color.mkv")]
     for clip in clips:
         if len(clip) != evaluation.frame_count:
@@ -55,7 +58,7 @@ def read_side(path: Path, name: str | None = None, progress: ProgressCallback | 
                 f"'{folder}' has {len(clip)} frames, {evaluation.frame_count} were measured. Measure the take again."
             )
     stale = evaluation.hashes.get("result.mkv") != file_sha256(folder / "result.mkv", "Hashing", progress)
-    return Side(name or str(folder), evaluation, clips[0], clips[1], stale)
+    return Side(name or str(path), evaluation, clips[0], clips[1], stale)
 
 
 def write_page(path: Path, first: Side, second: Side) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure a take: whether it keeps the camera and what the plate shows, and how near it is to the truth if known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import ex4d
 from ex4d.camera import Array, CameraPath
 from ex4d.conditioning import Conditioning
-from ex4d.errors import InputError, ShotError
+from ex4d.errors import InputError, MachineError, ShotError
 from ex4d.evaluation.camera_error import camera_errors
 from ex4d.evaluation.flicker import flicker
 from ex4d.evaluation.metrics import BLANK
+from ex4d.evaluation.perceptual import lpips_distances
 from ex4d.evaluation.record import Column, Evaluation
 from ex4d.evaluation.score import masked_ssim
 from ex4d.evaluation.truth import (
@@ -95,6 +97,11 @@ def evaluate_take(
         blank["truth"] = "no --truth was given: nothing was compared with what the second camera really saw"
     else:
         frames |= truth_columns(truth, shot, result, mask, drawn, relative)
+        try:
+            distances = lpips_distances(result[truth.frame], truth.color, progress)
+            frames["lpips"] = _column(truth, distances, len(result))
+        except MachineError as error:
+            blank["lpips"] = str(error)
         if truth.cameras is None:
             blank["true camera"] = "not given: that the take stands where the true camera stood was not checked"
         if "mask_precision" not in frames:
@@ -106,6 +113,7 @@ def evaluate_take(
         totals=totals,
         blank=blank,
         about={
+            "folder": str(place.resolve()),
             "engine": take.engine,
             "settings": take.settings,
             "seed": take.seed,
@@ -184,10 +192,12 @@ def truth_columns(
         pairs = [depth_scores(shot.depth[t], truth.plate_depth[t], all_pixels) for t in shown]
         scores["plate_depth_abs_rel"] = [pair[0] for pair in pairs]
         scores["plate_depth_delta1"] = [pair[1] for pair in pairs]
-    columns: dict[str, Column] = {}
-    for name, values in scores.items():
-        row: list[float | None] = [None] * len(result)
-        for n, value in zip(truth.frame, values, strict=True):
-            row[n] = value
-        columns[name] = tuple(row)
-    return columns
+    return {name: _column(truth, values, len(result)) for name, values in scores.items()}
+
+
+def _column(truth: Truth, values: Sequence[float | None], count: int) -> Column:
+    """Figures of the true frames among all of the take's."""
+    row: list[float | None] = [None] * count
+    for n, value in zip(truth.frame, values, strict=True):
+        row[n] = value
+    return tuple(row)

@@ -11,6 +11,7 @@ import numpy as np
 from ex4d.camera import Array
 from ex4d.progress import ProgressCallback, track
 
+SMALLEST_PX = 32  # OpenCV's flow fails, or ends the process, on pictures of a dozen pixels
 RETURNS_PX = 1.0  # a point has been followed when the flow there and back ends within this of where it began
 
 
@@ -25,8 +26,10 @@ def flicker(
 
     Returns:
         N pairs: the mean absolute change in levels of 255 over all followed pixels, and over those of them in `where`.
-        None for the first frame, and where no pixel could be followed.
+        None for the first frame, where no pixel could be followed, and for pictures too small to follow anything in.
     """
+    if min(frames.shape[1:3]) < SMALLEST_PX:
+        return [(None, None)] * len(frames)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     height, width = frames.shape[1:3]

@@ -56,6 +56,7 @@ FRAME_METRICS: dict[str, Metric] = {
     "ssim_seen": Metric("SSIM, seen", TRUTH, "where the plate shows", "higher", "", 4),
     "psnr_painted_db": Metric("PSNR, painted", TRUTH, _PAINTED, "higher", "dB"),
     "ssim_painted": Metric("SSIM, painted", TRUTH, _PAINTED, "higher", "", 4),
+    "lpips": Metric("LPIPS", TRUTH, "learned perceptual distance (AlexNet), all pixels", "lower", "", 4),
     "mask_precision": Metric(
         "Mask precision", TRUTH, "of what is marked seen, what the plate truly saw", "higher", "%"
     ),
@@ -73,7 +74,6 @@ TAKE_METRICS: dict[str, Metric] = {
 
 # What the paper reports and no machine computes without weights of others. docs/evaluation.md says how to get them.
 BLANK = {
-    "lpips": "needs the `lpips` package and AlexNet weights",
     "fid": "compares sets of many clips; needs InceptionV3 weights",
     "fvd": "compares sets of many clips; needs I3D weights",
     "vbench": "needs the `vbench` package and its models' weights",

@@ -147,6 +147,11 @@ def test_motion_is_no_flicker():
     assert all(pair[0] < 0.2 * change for pair, change in zip(flicker(moving)[1:], standing, strict=True))
 
 
+def test_nothing_is_followed_in_tiny_pictures():
+    assert flicker(np.zeros((3, 12, 40, 3), np.uint8)) == [(None, None)] * 3
+    assert len(flicker(np.zeros((3, 32, 40, 3), np.uint8))) == 3
+
+
 # --- against the truth
 
 
@@ -218,7 +223,7 @@ def test_depth_scores_count_as_the_literature_does():
 
 def test_a_take_is_measured_and_its_figures_read_back(painted, tmp_path):
     found = evaluate_take(painted, "one", truth_files(painted))
-    assert set(found.frames) == set(FRAME_METRICS)
+    assert set(found.frames) | {"lpips"} == set(FRAME_METRICS)
     assert set(found.totals) == set(TAKE_METRICS)
     assert found.totals["localised"] == 1
     assert found.mean("rotation_error_deg") < 0.05
@@ -226,7 +231,8 @@ def test_a_take_is_measured_and_its_figures_read_back(painted, tmp_path):
     assert found.mean("psnr_seen_db") > found.mean("psnr_db") > found.mean("psnr_painted_db") > 10
     assert found.mean("mask_precision") > 0.9
     assert found.mean("plate_depth_abs_rel") == 0
-    assert {"lpips", "fid", "fvd", "vbench"} == set(found.blank)
+    assert {"fid", "fvd", "vbench"} <= set(found.blank)
+    assert ("lpips" in found.blank) == ("lpips" not in found.frames)
     assert read_evaluation(write_evaluation(tmp_path, found)) == found
     without = evaluate_take(painted, "one")
     assert "truth" in without.blank
@@ -262,14 +268,11 @@ def test_ranges_hold_the_frames_up_to_each_angle():
 
 def test_the_command_writes_figures_and_a_page_with_both_names_and_every_metric(painted, tmp_path, capsys):
     folders = [tmp_path / "a", tmp_path / "b"]
-    take = painted / "takes" / "one"
-    names = [f"--{name}={painted / file}" for name, file in (("truth-camera", "true_camera.npz"),)]
-    for folder, extra in zip(folders, ([], ["--truth", str(painted / "truth.mkv"), *names]), strict=True):
+    known = ["--truth", str(painted / "truth.mkv"), "--truth-camera", str(painted / "true_camera.npz")]
+    for folder, extra in zip(folders, ([], known), strict=True):
         assert main(["evaluate", str(painted), "--take", "one", "--out", str(folder), "--json", *extra]) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["summary"]["kept_psnr_db"]["mean"] == BEST_PSNR_DB
-        for file in ("result.mkv", "color.mkv"):
-            (folder / file).write_bytes((take / file).read_bytes())
     page = tmp_path / "page.html"
     given = ["--name", "before <1>", "--name", "after"]
     assert main(["evaluate", "compare", *map(str, folders), "--out", str(page.with_suffix("")), *given]) == 0
