@@ -53,6 +53,39 @@ def ensure_fcurve(datablock, path, index=0):
     return action.fcurves.find(path, index=index) or action.fcurves.new(path, index=index)
 
 
+def remove_fcurve(datablock, path):
+    """Take the keyframes of a property away."""
+    animation = datablock.animation_data
+    if not fcurves_of(datablock):
+        return
+    if not hasattr(animation, "action_slot"):  # 4.2, 4.3
+        owners = [animation.action]
+    else:
+        bags = (strip.channelbag(animation.action_slot) for layer in animation.action.layers for strip in layer.strips)
+        owners = [bag for bag in bags if bag]
+    for owner in owners:
+        for curve in [curve for curve in owner.fcurves if curve.data_path == path]:
+            owner.fcurves.remove(curve)
+
+
+def drive(owner, path, index, source, source_path, expression):
+    """Let a property follow one of another data-block; return the driver's curve.
+
+    Args:
+        index: of the number, -1 for a single one.
+        expression: calls the source `p`; simple enough for Blender to evaluate without running Python.
+    """
+    owner.driver_remove(path, index)
+    curve = owner.driver_add(path, index)
+    driver = curve.driver
+    driver.type = "SCRIPTED"
+    variable = driver.variables.new()
+    variable.name = "p"
+    variable.targets[0].id, variable.targets[0].data_path = source, source_path
+    driver.expression = expression
+    return curve
+
+
 def set_keys(curve, frames, values, interpolation):
     """Replace a curve's keys.
 

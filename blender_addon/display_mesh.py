@@ -148,6 +148,30 @@ def put_on_object(mesh_object, mesh, image, plate_start, arrays: DisplayArrays):
                 bpy.data.materials.remove(material)
 
 
+def follow(mesh_object, driven):
+    """Let the mesh show the frame that a property says.
+
+    Args:
+        mesh_object: None where there is no mesh.
+        driven: (data-block, its property, expression of p); None for the scene's frame.
+    """
+    modifier = mesh_object.modifiers.get(MODIFIER_NAME) if mesh_object is not None else None
+    if modifier is None or modifier.node_group is None:
+        return
+    group = modifier.node_group
+    # The only math node that is no SUBTRACT rounds the frame down.
+    nodes = {node.bl_idname: node for node in group.nodes if getattr(node, "operation", "FLOOR") == "FLOOR"}
+    frame, time = nodes["ShaderNodeMath"], nodes["GeometryNodeInputSceneTime"]
+    path = f'nodes["{frame.name}"].inputs[0].default_value'
+    group.driver_remove(path)
+    for link in list(frame.inputs[0].links):
+        group.links.remove(link)
+    if driven is None:
+        group.links.new(time.outputs["Frame"], frame.inputs[0])
+    else:
+        compat.drive(group, path, -1, *driven)
+
+
 def show_cut_property(mesh_object):
     """Return (owner, property name) of the modifier's switch for cut faces, for a panel; None before it is built."""
     modifier = mesh_object.modifiers.get(MODIFIER_NAME)

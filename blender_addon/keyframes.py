@@ -67,13 +67,15 @@ def write_move(camera, to_channels, keys: Keys, has_zoom: bool):
         slopes.append((later - earlier) / keys.nudge)
     for column, (path, index) in enumerate(channels):
         curve = compat.ensure_fcurve(camera, path, index)
-        _write(curve, keys.frames, [row[column] for row in values], [row[column] for row in slopes])
+        write_curve(curve, keys.frames, [row[column] for row in values], [row[column] for row in slopes])
     if has_zoom:
         lens = _lens_at(camera, keys.frames[0])
         curve = compat.ensure_fcurve(camera.data, "lens")
         zooms = [lens * pose.zoom for pose in keys.poses]
         pairs = zip(keys.before, keys.after, strict=True)
-        _write(curve, keys.frames, zooms, [lens * (after.zoom - before.zoom) / keys.nudge for before, after in pairs])
+        write_curve(
+            curve, keys.frames, zooms, [lens * (after.zoom - before.zoom) / keys.nudge for before, after in pairs]
+        )
 
 
 def sway(camera, turn_rad: float, swing: float, seed: int, frame_start: int, frame_end: int):
@@ -140,7 +142,7 @@ def _lens_at(camera, frame):
     return curve.evaluate(frame) if curve is not None else camera.data.lens
 
 
-def _write(curve, frames, values, slopes):
+def write_curve(curve, frames, values, slopes):
     """Put Bezier keys into a curve in place of those that it has from the first to the last frame."""
     points = curve.keyframe_points
     for point in [point for point in points if frames[0] <= point.co[0] <= frames[-1]][::-1]:

@@ -11,6 +11,9 @@ UV_NAME = "plate"
 # By how many pixels of the plate a view may miss the ray that filmed a point: a gap that narrow would not be seen.
 ALIGNED_PX = 0.5
 
+# Scene frames by which a movie that shows any frame begins early: it then plays through all that a scene counts.
+LONG_BEFORE = 100_000
+
 
 def plate_material(name, image, plate_start, frame_count):
     """Return a material that shows the plate's frame of the scene's frame."""
@@ -62,6 +65,14 @@ def show_movie_frame(image_user, plate_start, frame_count):
     image_user.frame_start = plate_start
     image_user.frame_duration = frame_count
     image_user.frame_offset = 0
+    image_user.use_cyclic = False
+    image_user.use_auto_refresh = True
+
+
+def show_any_frame(image_user):
+    """Let a movie show its frame (scene frame + frame offset + LONG_BEFORE), counted from 1."""
+    image_user.frame_start = 1 - LONG_BEFORE
+    image_user.frame_duration = 10 * LONG_BEFORE  # else it would rest at its end, whatever the offset
     image_user.use_cyclic = False
     image_user.use_auto_refresh = True
 

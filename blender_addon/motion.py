@@ -42,6 +42,28 @@ def place(item, matrices, frame_start: int):
         setattr(item, path, values[path][frame])
 
 
+def follow(item, driven):
+    """Let the keyframes of an object be those of another time than the scene's.
+
+    Args:
+        item: the object; one that stands still is left alone.
+        driven: (data-block, its property, expression of p) whose value is the frame; None for the scene's own.
+    """
+    for path, count in POSE:
+        for index in range(count):
+            item.driver_remove(path, index)
+    if driven is None or not moves(item):
+        return
+    poses = {path for path, _ in POSE}
+    for curve in [curve for curve in compat.fcurves_of(item) if curve.data_path in poses]:
+        at = np.empty(2 * len(curve.keyframe_points), dtype=np.float32)
+        curve.keyframe_points.foreach_get("co", at)
+        remapped = compat.drive(item, curve.data_path, curve.array_index, *driven)
+        for modifier in list(remapped.modifiers):  # a line through the origin, which a new driver has
+            remapped.modifiers.remove(modifier)
+        compat.set_keys(remapped, *at.reshape(-1, 2).T, CONSTANT)
+
+
 def pose_at(item, frame: float) -> Matrix:
     """Return where an object stands at a scene frame, relative to its parent."""
     if not moves(item):

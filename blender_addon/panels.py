@@ -5,7 +5,7 @@ import blf
 import bpy
 from bpy.types import Panel, UIList
 
-from . import display_mesh, job_picture, painting, reconstruct_job, reconstruction, solve
+from . import display_mesh, job_picture, painting, plate_time, reconstruct_job, reconstruction, solve
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -200,6 +200,11 @@ class EX4D_PT_take(SidebarPanel, Panel):
         layout.prop(context.scene, "camera", text="Shoot With")
         layout.operator_menu_enum("ex4d.add_move", "move", text="Camera Move", icon="CON_FOLLOWPATH")
         layout.prop(state, "move_target")
+        layout.operator_menu_enum("ex4d.key_plate_time", "time", text="Plate Time", icon="TIME")
+        if plate_time.is_keyed(state):
+            row = layout.row()
+            row.use_property_decorate = True  # this one can be keyed
+            row.prop(state.root, plate_time.DATA_PATH, text=plate_time.PROPERTY)
         button(layout, Step.COVERAGE, "ex4d.check_coverage", "MOD_MASK")
         outcome(layout, context, Step.COVERAGE)
         if state.coverage_check and not is_under_way(Step.COVERAGE):

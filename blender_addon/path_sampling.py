@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The scene's camera, frame by frame, as a path of OpenCV cameras relative to the shot's Empty."""
 
+import json
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from . import plate_time
 from .cameras import Lens, NotRigidError, Picture, intrinsics_of, world_to_camera
 from .errors import CameraPathError
+
+SCENE_FILE = "scene.json"  # beside a take's camera.npz
 
 CAMERA_KINDS = {"ORTHO": "orthographic", "PANO": "panoramic", "CUSTOM": "custom"}
 
@@ -111,33 +115,45 @@ def sample_camera_path(context, root, frames: Iterable[float], plate_start: int,
         hide: objects whose evaluation the cameras do not need.
 
     Raises:
-        CameraPathError: no camera, a camera that is no pinhole, NaN, or frames outside the plate.
+        CameraPathError: no camera, a camera that is no pinhole, NaN, or frames outside a plate that plays as filmed.
     """
     frames = list(frames)
     last = plate_start + plate_frames - 1
     outside = [frame for frame in frames if not plate_start <= frame <= last]
-    if outside:
+    if outside and plate_time.PROPERTY not in root:
         raise CameraPathError(
             f"The plate covers frames {plate_start} to {last}, but the scene's range reaches frame {outside[-1]:g}. "
-            "Set the scene's start and end inside the plate."
+            "Set the scene's start and end inside the plate, or key Plate Time."
         )
     scene = context.scene
     depsgraph = context.evaluated_depsgraph_get()
-    poses, matrices = [], []
+    poses, matrices, shown = [], [], []
     with hidden(*hide), frame_restored(scene):
         for frame in frames:
             scene.frame_set(int(frame // 1), subframe=frame % 1)
             pose, intrinsics = _camera_at(scene, depsgraph, root, frame)
             poses.append(pose)
             matrices.append(intrinsics)
+            retimed = plate_time.shown_frame(root.evaluated_get(depsgraph), plate_start, plate_frames)
+            shown.append(frame - plate_start if retimed is None else retimed)
     picture = picture_of(scene)
     return SampledPath(
         np.array(poses),
         np.array(matrices),
         picture.width,
         picture.height,
-        np.array(frames, dtype=np.float64) - plate_start,
+        np.array(shown, dtype=np.float64),
     )
+
+
+def write_path(folder: Path, sampled: SampledPath, frame_start: int) -> Path:
+    """Write camera.npz, and beside it the scene frame of its first camera; return the path of camera.npz.
+
+    The plate's frames do not tell it where the artist keyed their time.
+    """
+    path = write_camera_npz(folder / "camera.npz", sampled)
+    (folder / SCENE_FILE).write_text(json.dumps({"frame_start": frame_start}), encoding="utf-8")
+    return path
 
 
 def write_camera_npz(path: Path, sampled: SampledPath) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from . import cameras, display_mesh, motion, session, shots, solve
+from . import cameras, display_mesh, motion, plate_time, session, shots, solve
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, ShotDataError
 from .properties import DEPTH_KIND_ITEMS, RESEARCH_ONLY
@@ -122,6 +122,7 @@ def _place(scene, mesh, shot):
     state.mesh, state.shot_image, state.is_reconstructed = item, image, True
     state.subject_distance = arrays.subject
     _place_as_filmed(scene, arrays.source_camera_to_world)
+    plate_time.follow(state)
     if shots.in_scene(scene, state.plate_plane):
         state.plate_plane.hide_viewport = state.plate_plane.hide_render = True
     _remember(scene, shot, notices)

@@ -41,9 +41,10 @@ def shoot(context, job: CameraJob):
     )
     session.call(
         "Writing the camera",
-        path_sampling.write_camera_npz,
-        job.folder / "camera.npz",
+        path_sampling.write_path,
+        job.folder,
         sampled,
+        scene.frame_start,
         on_done=partial(_send, job, inputs),
     )
 

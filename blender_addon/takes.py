@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the scene to a take job, and from its files to the sequencer."""
 
+import json
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 from . import compat, painting, sequencer, session, shots, take_list
 from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
+from .path_sampling import SCENE_FILE
 from .shooting import CameraJob, shoot
 
 # Of a take's files those that are pictures: lossless, and every frame a key frame for quick scrubbing.
@@ -27,6 +29,7 @@ class TakeOnDisk:
     record: dict  # take.json
     first_source_frame: int  # index of the plate's frame that the first output frame shows
     frame_count: int
+    frame_start: int | None  # scene frame of the first one; None for a take that was not sent from Blender
 
 
 def take_folder(scene, name):
@@ -67,12 +70,14 @@ def read_take(folder, part):
         record = shots.read_record(folder / "take.json")
         with (folder / "camera.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             source_frame = file["source_frame"]
+        scene_file = folder / SCENE_FILE
+        frame_start = json.loads(scene_file.read_text(encoding="utf-8"))["frame_start"] if scene_file.exists() else None
     except DAMAGED as error:
         raise ShotDataError(f"{folder} holds no finished take ({error}). Render the take again.") from error
     file = PASSES[part][1]
     if not (folder / file).is_file():
         raise ShotDataError(f"{folder} holds no {file}. Render the take again.")
-    return TakeOnDisk(folder, record, int(source_frame[0]), len(source_frame))
+    return TakeOnDisk(folder, record, int(source_frame[0]), len(source_frame), frame_start)
 
 
 def _show(shot_id, part, take):
@@ -86,7 +91,7 @@ def _show(shot_id, part, take):
         f"{state.shot_name} plate", shots.shot_file(scene, "plate.mkv"), state.plate_start, state.plate_frames
     )
     suffix, file = PASSES[part]
-    begin = state.plate_start + take.first_source_frame
+    begin = state.plate_start + take.first_source_frame if take.frame_start is None else take.frame_start
     result = sequencer.Movie(name + suffix, take.folder / file, begin, take.frame_count)
     with session.undo_step(f"Load {result.name}"):
         strip, was_first = sequencer.show_take(scene, state.shot_id, plate, result)

@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, coverage, gather, move, plate, reconstruct, server, take
+from . import camera, coverage, gather, move, plate, plate_time, reconstruct, server, take
 
 CLASSES = (
     plate.EX4D_OT_import_plate,
@@ -15,6 +15,7 @@ CLASSES = (
     reconstruct.EX4D_OT_show_mesh,
     camera.EX4D_OT_add_camera,
     move.EX4D_OT_add_move,
+    plate_time.EX4D_OT_key_plate_time,
     coverage.EX4D_OT_check_coverage,
     take.EX4D_OT_render_take,
     take.EX4D_OT_load_result,

@@ -47,6 +47,11 @@ def no_reconstruction(context):
     return None if context.scene.ex4d.is_reconstructed else "Reconstruct the shot first"
 
 
+def no_mesh(context):
+    is_there = shots.in_scene(context.scene, context.scene.ex4d.mesh)
+    return None if is_there else "The shot's mesh was deleted: build it again with the arrows beside Detail"
+
+
 def no_server(context):
     return None if current.is_connected else "Connect to the server first"
 
