@@ -58,7 +58,13 @@ def read_side(path: Path, name: str | None = None, progress: ProgressCallback | 
                 f"'{folder}' has {len(clip)} frames, {evaluation.frame_count} were measured. Measure the take again."
             )
     stale = evaluation.hashes.get("result.mkv") != file_sha256(folder / "result.mkv", "Hashing", progress)
-    return Side(name or str(path), evaluation, clips[0], clips[1], stale)
+    return Side(name or _short_name(folder), evaluation, clips[0], clips[1], stale)
+
+
+def _short_name(folder: Path) -> str:
+    """A take's folder as people would call it: its shot and its own name."""
+    place = folder.resolve()
+    return f"{place.parents[1].name}, {place.name}" if place.parent.name == "takes" else place.name
 
 
 def write_page(path: Path, first: Side, second: Side) -> None:
@@ -86,9 +92,9 @@ def page(first: Side, second: Side) -> str:
         f"<title>{names[0]} and {names[1]}</title><style>{STYLE}</style></head><body>"
         f'<h1><span class="a">{names[0]}</span> and <span class="b">{names[1]}</span></h1>'
         f"{''.join(warnings)}"
-        f"<h2>Pictures</h2>{_pictures(first, second)}"
-        f"<h2>Figures</h2>{_figures(first.evaluation, second.evaluation, names)}"
-        f"<h2>By angle</h2>{_angles(first.evaluation, second.evaluation, names)}"
+        f'<h2>Pictures</h2><div class="wide">{_pictures(first, second)}</div>'
+        f'<h2>Figures</h2><div class="wide">{_figures(first.evaluation, second.evaluation, names)}</div>'
+        f'<h2>By angle</h2><div class="wide">{_angles(first.evaluation, second.evaluation, names)}</div>'
         f"<h2>Frame by frame</h2>{_plots(first.evaluation, second.evaluation, names)}"
         f"<h2>Made with</h2>{_about(first.evaluation, second.evaluation, names)}"
         f"<h2>Blank</h2>{_blank(first.evaluation, second.evaluation, names)}"
@@ -202,7 +208,7 @@ def _angles(first: Evaluation, second: Evaluation, names: list[str]) -> str:
             for side in (0, 1)
         )
         body += f"<tr><th>{html.escape(metric.label)}</th>{cells}</tr>"
-    note = "From the source view up to these angles between the cameras' lines of sight. No take reaches further."
+    note = "Up to these angles between the cameras' lines of sight. What no take reaches is left out."
     return f'<p>{note}</p><table class="figures"><tr><th></th>{head}</tr>{body}</table>'
 
 
@@ -224,7 +230,7 @@ def _plots(first: Evaluation, second: Evaluation, names: list[str]) -> str:
             caption = f"<figcaption>{html.escape(metric.label + unit)}</figcaption>"
             drawn = line_plot(columns, classes, 100 if metric.unit == "%" else 1)
             figures += f"<figure>{caption}{drawn}</figure>"
-    same = f'<p class="same">The same in every frame of both: {", ".join(steady)}.</p>' if steady else ""
+    same = f'<p class="same">The same in every frame that has them: {", ".join(steady)}.</p>' if steady else ""
     return f'{legend}<div class="plots">{figures}</div>{same}'
 
 

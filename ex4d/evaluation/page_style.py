@@ -14,6 +14,7 @@ h2{font-size:17px;font-weight:600;margin:38px 0 10px;padding-bottom:5px;border-b
 .a{color:var(--a)}.b{color:var(--b)}
 p{color:var(--faint);margin:0 0 10px}
 .warning{background:var(--warn);color:var(--ink);padding:8px 12px;border-radius:5px}
+.wide{overflow-x:auto}.wide>table{min-width:760px}
 table{border-collapse:collapse;width:100%}
 th{font-weight:500;text-align:left;vertical-align:top}
 small{display:block;color:var(--faint);font-size:12px;font-weight:400;overflow-wrap:anywhere}
@@ -27,7 +28,7 @@ font-variant-numeric:tabular-nums;padding-right:10px}
 .sheet{table-layout:fixed}.sheet td,.sheet th{padding:2px}.sheet th:first-child{width:104px;padding-right:8px}
 .sheet th{vertical-align:middle;font-size:13px}.sheet tr:first-child th{color:var(--faint);font-weight:400}
 .sheet img{display:block;width:100%;height:auto;border-radius:3px}
-.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:18px 22px}
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(380px,100%),1fr));gap:18px 22px}
 figure{margin:0;background:var(--band);border-radius:6px;padding:10px 12px 6px}
 figcaption{font-size:13px;font-weight:500;margin-bottom:4px}
 .plot{display:block;width:100%;height:auto}.grid{stroke:var(--rule);stroke-width:1}
