@@ -15,7 +15,7 @@ from ex4d.cli import main
 from ex4d.conditioning import render_conditioning
 from ex4d.errors import CameraError, InputError, ShapeError, ShotError
 from ex4d.evaluation.camera_error import camera_error, camera_errors
-from ex4d.evaluation.compare import read_side
+from ex4d.evaluation.compare import Side, page, read_side
 from ex4d.evaluation.evaluate import TruthFiles, evaluate_take
 from ex4d.evaluation.flicker import flicker
 from ex4d.evaluation.metrics import BEST_PSNR_DB, FRAME_METRICS, TAKE_METRICS
@@ -273,10 +273,10 @@ def test_the_command_writes_figures_and_a_page_with_both_names_and_every_metric(
         assert main(["evaluate", str(painted), "--take", "one", "--out", str(folder), "--json", *extra]) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["summary"]["kept_psnr_db"]["mean"] == BEST_PSNR_DB
-    page = tmp_path / "page.html"
+    written = tmp_path / "page.html"
     given = ["--name", "before <1>", "--name", "after"]
-    assert main(["evaluate", "compare", *map(str, folders), "--out", str(page.with_suffix("")), *given]) == 0
-    text = page.read_text(encoding="utf-8")
+    assert main(["evaluate", "compare", *map(str, folders), "--out", str(written.with_suffix("")), *given]) == 0
+    text = written.read_text(encoding="utf-8")
     for metric in (*FRAME_METRICS.values(), *TAKE_METRICS.values()):
         assert metric.label in text
     assert "before &lt;1&gt;" in text
@@ -285,6 +285,24 @@ def test_the_command_writes_figures_and_a_page_with_both_names_and_every_metric(
     assert text.count("<svg") > 8
     for outside in ("<script", "http", "<link", 'src="/', "before <1>"):
         assert outside not in text
+
+
+def test_the_page_marks_the_better_figure_and_says_when_both_are_alike():
+    picture = np.zeros((2, 40, 40, 3), np.uint8)
+
+    def side(name, psnr, flicker_, unseen):
+        frames = {
+            "angle_deg": (0.0, 1.0),
+            "psnr_db": (psnr, psnr),
+            "flicker": (None, flicker_),
+            "unseen": (unseen,) * 2,
+        }
+        return Side(name, Evaluation("t", 2, frames, {}, {}, {}), picture, picture, False)
+
+    text = page(side("one", 30.0, 2.0, 0.5), side("two", 31.0, 3.0, 0.5))
+    assert '<td class="">30.00 dB</td><td class="best">31.00 dB</td><td>+1.00 dB</td>' in text
+    assert '<td class="best">2.00</td><td class="">3.00</td><td>+1.00</td>' in text
+    assert '<td class="">50.0 %</td><td class="">50.0 %</td><td>same</td>' in text
 
 
 def test_a_plot_spans_its_figures():
