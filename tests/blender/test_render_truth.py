@@ -25,7 +25,7 @@ def render_truth():
 @pytest.fixture
 def scene():
     """A card before a wall, above them nothing; a still camera at the origin and one that moves to the right."""
-    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.wm.read_homefile(use_empty=True)
     scene = bpy.context.scene
     scene.render.engine, scene.cycles.samples = "CYCLES", 1
     scene.render.resolution_x, scene.render.resolution_y = 2 * WIDTH, 2 * HEIGHT
