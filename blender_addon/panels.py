@@ -233,6 +233,7 @@ class EX4D_PT_take(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator("ex4d.load_result", icon="SEQUENCE")
         row.operator_menu_enum("ex4d.load_result", "part", text="", icon="DOWNARROW_HLT")
+        layout.operator("ex4d.hand_over", icon="EXPORT")
 
     def draw_painting(self, layout, state):
         header, body = layout.panel("EX4D_painting", default_closed=True)

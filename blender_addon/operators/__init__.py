@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, coverage, gather, move, plate, plate_time, reconstruct, server, take
+from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, server, take
 
 CLASSES = (
     plate.EX4D_OT_import_plate,
@@ -20,6 +20,7 @@ CLASSES = (
     take.EX4D_OT_render_take,
     take.EX4D_OT_load_result,
     take.EX4D_OT_refresh_takes,
+    handover.EX4D_OT_hand_over,
     gather.EX4D_OT_gather_files,
 )
 
