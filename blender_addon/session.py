@@ -6,6 +6,7 @@ calls it in the graphical Blender, a script calls it (or `wait`) where no timers
 """
 
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from .shared_protocol.events import (
 
 TICK_S = 0.1  # between two looks while a job runs
 BUSY_TICK_S = 0.01  # while the mesh is being built
-BUDGET_S = 0.02  # of the main thread per look
+BUDGET_S = 0.008  # of the main thread per look
 
 SERVER_PROGRAM = ".venv\\Scripts\\ex4d.exe" if sys.platform == "win32" else ".venv/bin/ex4d"
 NO_SERVER_PROGRAM = (
@@ -142,7 +143,7 @@ def connect(server_command: list[str] | None):
     """Find the running server, or start one with a command; `Connected` or `Disconnected` tells how it went."""
     is_another = server_command != current.server_command and current.job is None  # a job waits for its own client
     if current.client is None or is_another:
-        close()
+        close(waits=False)
         current.client, current.server_command = BackgroundClient(None, server_command), server_command
     current.is_connecting, current.error = True, ""
     current.client.connect()
@@ -315,12 +316,18 @@ def _ensure_timer():
     bpy.app.timers.register(_tick, first_interval=BUSY_TICK_S, persistent=True)
 
 
-def close():
-    """Leave the server and forget everything; jobs there go on."""
+def close(waits=True):
+    """Leave the server and forget everything; jobs there go on.
+
+    Args:
+        waits: until the threads have ended, a few seconds at most; else they end by themselves.
+    """
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
     client = current.client
     current.reset()
     job_picture.clear()
-    if client is not None:
+    if client is not None and waits:
         client.close()
+    elif client is not None:
+        threading.Thread(target=client.close, daemon=True).start()  # it may be waiting for a server's answer

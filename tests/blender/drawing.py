@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing the panels without a window, and what a sidebar's layout would refuse."""
+
+from types import SimpleNamespace
+
+import bpy
+
+ICONS = {item.identifier for item in bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"].enum_items}
+
+
+class Layout:
+    """Takes what a panel draws, and refuses what Blender's own layout would refuse. Without a window none exists."""
+
+    def __init__(self, drawn):
+        self.drawn = drawn
+
+    def _nested(self, **options):
+        return Layout(self.drawn)
+
+    column = row = box = _nested
+
+    def label(self, text="", icon="NONE"):
+        assert icon in ICONS
+        self.drawn.append(text)
+
+    def prop(self, data, name, text="", icon="NONE", placeholder=""):
+        assert name in data.bl_rna.properties or data.path_resolve(name) is not None
+        assert icon in ICONS
+        self.drawn.append(text or name)
+
+    def operator_menu_enum(self, idname, name, text="", icon="NONE"):
+        module, operator = idname.split(".")
+        assert name in getattr(getattr(bpy.ops, module), operator).get_rna_type().properties
+        assert icon in ICONS
+        self.drawn.append(text or idname)
+
+    def panel(self, idname, default_closed):
+        self.drawn.append(idname)
+        return Layout(self.drawn), Layout(self.drawn)
+
+    def template_list(self, cls, list_id, data, name, active_data, active_name, rows):
+        assert issubclass(getattr(bpy.types, cls), bpy.types.UIList)
+        assert active_name in active_data.bl_rna.properties
+        self.drawn.extend(item.name for item in getattr(data, name))
+
+    def template_icon(self, icon_value, scale):
+        self.drawn.append("picture")
+
+    def operator(self, idname, text="", icon="NONE"):
+        module, name = idname.split(".")
+        getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
+        assert icon in ICONS
+        self.drawn.append(text or idname)
+        return SimpleNamespace()
+
+    def progress(self, factor, text, **options):
+        assert options == {"type": "BAR"}
+        assert 0 <= factor <= 1
+        self.drawn.append(text)
+
+
+class Context:
+    """bpy.context with a sidebar."""
+
+    class region:
+        width = 280
+
+    def __getattr__(self, name):
+        return getattr(bpy.context, name)
+
+
+def draw_panels(addon):
+    """Draw all panels; return their texts."""
+    texts = []
+    for cls in addon.panels.CLASSES:
+        if not issubclass(cls, bpy.types.Panel):
+            continue
+        parts = {name: getattr(cls, name) for name in dir(cls) if name.startswith("draw_")}
+        panel = type("Panel", (), {"layout": Layout(texts), **parts})()
+        cls.draw(panel, Context())
+    return texts
