@@ -3,11 +3,13 @@
 
 import contextlib
 import hashlib
+import heapq
 import os
 import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,26 +188,30 @@ class Artifacts:
 
     def sweep(self) -> None:
         """Drop uploads that nobody resumed."""
-        for part in [*self.folder.glob("*.part"), *self.folder.glob("*.place")]:
-            with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > PART_LIFETIME_S:
-                    part.unlink()
+        for name, status in self._files():
+            if name.endswith((".part", ".place")) and time.time() - status.st_mtime > PART_LIFETIME_S:
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()
         for sha256 in [each for each in self._hashes if not (self.folder / f"{each}.part").exists()]:
             self._hashes.pop(sha256, None)
 
     def size(self) -> int:
         """Bytes of all files, half ones included."""
-        return sum(entry.stat().st_size for entry in os.scandir(self.folder))
+        return sum(status.st_size for _, status in self._files())
 
-    def least_used(self) -> list[tuple[float, int, str]]:
-        """The complete files as (Unix time of the last use, size, sha256), oldest first."""
-        files = []
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if re.fullmatch("[0-9a-f]{64}", entry.name):
-                    status = entry.stat()
-                    files.append((status.st_mtime, status.st_size, entry.name))
-        return sorted(files)
+    def least_used(self, before_s: float, most: int) -> list[tuple[float, int, str]]:
+        """The complete files not used since a Unix time as (time of the last use, size, sha256), oldest first.
+
+        Args:
+            before_s: the time.
+            most: how many to return at most.
+        """
+        complete = (
+            (status.st_mtime, status.st_size, name)
+            for name, status in self._files()
+            if status.st_mtime <= before_s and re.fullmatch("[0-9a-f]{64}", name)
+        )
+        return heapq.nsmallest(most, complete)
 
     def unused_since(self, sha256: str, at_s: float) -> bool:
         """Whether a complete file was last used at this Unix time or before."""
@@ -236,6 +242,13 @@ class Artifacts:
                 f"The server's disk has {free / 1e9:.1f} GB free, too little for another {artifact.size / 1e9:.1f} GB."
                 " Free some space and try again."
             )
+
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Name and status of each file, one at a time: a list of a big cache would cost megabytes."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # renamed or dropped meanwhile
+                    yield entry.name, entry.stat()
 
     def _placed(self, token: str) -> Path:
         if not re.fullmatch("[0-9a-f]{32}", token):

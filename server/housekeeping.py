@@ -16,6 +16,7 @@ from .store import Store
 CACHE_GB = 100.0  # a 49-frame 1080p shot with its takes needs about 1.5 GB
 INTERVAL_S = 60.0
 PROTECTED_S = 3600.0  # what was used within the last hour stays: a client may be about to name or to fetch it
+MOST_DROPPED = 5000  # files at a time: the list of them stays small, the rest goes a minute later
 ROOM = 4 * LEAST_FREE  # bytes of the disk that stay free, even if the budget would allow more
 
 
@@ -47,9 +48,7 @@ class Housekeeper:
 
     async def tidy(self) -> None:
         """Drop and forget what has had its time."""
-        for job_id in self._store.forget_old():
-            for path in (self._logs / "jobs").glob(f"{job_id}.log*"):
-                path.unlink(missing_ok=True)
+        await asyncio.to_thread(self._drop_logs, self._store.forget_old())
         _trim_memory()
         await asyncio.to_thread(self._artifacts.sweep)
         self.used = await asyncio.to_thread(self._artifacts.size)
@@ -57,11 +56,12 @@ class Housekeeper:
         excess = max(self.used - self.budget, ROOM - free)
         if excess <= 0:
             return
-        files = await asyncio.to_thread(self._artifacts.least_used)
+        most = MOST_DROPPED + len(self._store.needed())
+        files = await asyncio.to_thread(self._artifacts.least_used, time.time() - PROTECTED_S, most)
         # From here to the end in one go: no job can be submitted between looking at what is needed and dropping.
         needed, now = self._store.needed(), time.time()
         for used_at_s, size, sha256 in files:
-            if excess <= 0 or now - used_at_s < PROTECTED_S:
+            if excess <= 0:
                 break
             if sha256 in needed or not self._artifacts.unused_since(sha256, used_at_s):
                 continue
@@ -69,6 +69,11 @@ class Housekeeper:
             self._log.info("dropped %s, %d bytes, not used for %.1f h", sha256[:12], size, (now - used_at_s) / 3600)
             excess -= size
             self.used -= size
+
+    def _drop_logs(self, job_ids: list[str]) -> None:
+        for job_id in job_ids:
+            for name in (f"{job_id}.log", f"{job_id}.log.1"):  # what `job_log` writes
+                (self._logs / "jobs" / name).unlink(missing_ok=True)
 
 
 def _trim_memory() -> None:

@@ -4,6 +4,7 @@
 import asyncio
 import os
 import time
+import tracemalloc
 
 import pytest
 from conftest import new_id
@@ -96,3 +97,15 @@ def test_a_job_that_is_forgotten_takes_its_log_along(parts, monkeypatch):
     monkeypatch.setattr("server.store.time.time", lambda: real_time + KEEP_ENDED_S + 1)
     tidy(parts, 1e9)
     assert not list((logs / "jobs").iterdir())
+
+
+def test_a_cache_of_many_files_needs_no_more_memory_than_one_of_few(parts):
+    artifacts = parts[1]
+    for number in range(3000):
+        (artifacts.folder / f"{number:064x}").touch()
+    tidy(parts, 1e9)  # what is made once
+    tracemalloc.start()
+    tidy(parts, -1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300_000, peak  # as lists it was 600 bytes a file
