@@ -5,7 +5,7 @@ import importlib
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 import psutil
@@ -29,7 +29,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that a take on this machine could need."""
-    return [*_packages(), _memory(), _disk(), _gpu(), _wan(), *_weights(), _blender()]
+    # The server is a package of its own that imports this one; what it looks at is found here.
+    others = [finding for entry in entry_points(group="ex4d.findings") for finding in entry.load()()]
+    return [*_packages(), _memory(), _disk(), _gpu(), _wan(), *_weights(), _blender(), *others]
 
 
 def _packages() -> list[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ex4d.errors import InputError
 
-_QUERY_TIMEOUT_S = 20.0  # a driver that has to wake up takes seconds
+QUERY_TIMEOUT_S = 20.0  # a driver that has to wake up takes seconds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def find_gpus() -> list[Gpu]:
         return []
     query = [program, "--query-gpu=index,uuid,name,memory.used,memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=_QUERY_TIMEOUT_S, check=True).stdout
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
     gpus = [gpu for line in answer.splitlines() if (gpu := _gpu(line))]
