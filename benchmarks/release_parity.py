@@ -388,7 +388,7 @@ class NoAutocast(Autocast):
 
 
 def declare_torchvision_operators() -> None:
-    """See tests/wan/conftest.py."""
+    """See tests/torchvision_shim.py."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError:

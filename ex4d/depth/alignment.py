@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ex4d.optical_flow import dense_flow
 from ex4d.progress import ProgressCallback, track
 
 Plane = NDArray[np.float32]
@@ -140,12 +141,9 @@ def flicker(disparity: Plane, frames: NDArray[np.uint8]) -> float:
     return float(np.mean(changes) / max(high - low, 1e-12)) if changes else 0.0
 
 
-def motion_between(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> Motion:
-    """Where the pixels of one grey picture lie in another. [h, w], [h, w]"""
-    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    unknown = np.zeros((*here.shape, 2), np.float32)
-    flow = np.asarray(finder.calc(here, there, unknown.copy()), np.float32)
-    back = np.asarray(finder.calc(there, here, unknown.copy()), np.float32)
+def motion_between(here: NDArray[np.uint8], there: NDArray[np.uint8], finest_scale: int = 2) -> Motion:
+    """Where the pixels of one grey picture lie in another. [h, w], [h, w]; finest_scale: see `dense_flow`."""
+    flow, back = dense_flow(here, there, finest_scale), dense_flow(there, here, finest_scale)
     missed = np.linalg.norm(flow + _carried(back, flow), axis=2)
     brightness = np.abs(_carried(there.astype(np.float32), flow) - here)
     height, width = here.shape

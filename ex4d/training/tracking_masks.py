@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ex4d.camera import Array
-from ex4d.depth.alignment import SEEN_GREY, SEEN_PX, Motion
+from ex4d.depth.alignment import Motion, motion_between
 from ex4d.document import Json
 from ex4d.progress import ProgressCallback, track
 
@@ -106,26 +106,9 @@ def point_tracks(
     alive = np.ones(positions.shape[:2], np.bool_)
     steps = [(n, n + 1) for n in range(frame, len(frames) - 1)] + [(n, n - 1) for n in range(frame, 0, -1)]
     for here, there in track(steps, "Following points", progress):
-        positions[there], kept = _carried(positions[here], _motion(grey[here], grey[there]))
+        positions[there], kept = _carried(positions[here], motion_between(grey[here], grey[there], FINEST_SCALE))
         alive[there] = alive[here] & kept
     return positions, alive
-
-
-def _motion(here: Array, there: Array) -> Motion:
-    """Where the pixels of one grey picture lie in another, and where that can be trusted. uint8 [H, W], [H, W]"""
-    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    finder.setFinestScale(FINEST_SCALE)
-    unknown = np.zeros((*here.shape, 2), np.float32)
-    flow = np.asarray(finder.calc(here, there, unknown.copy()), np.float32)
-    back = np.asarray(finder.calc(there, here, unknown.copy()), np.float32)
-    height, width = here.shape
-    x = np.arange(width, dtype=np.float32) + flow[..., 0]
-    y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
-    returned = flow + np.asarray(cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    arrived = cv2.remap(there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    alike = cv2.absdiff(arrived, here) < SEEN_GREY
-    return Motion(flow, (np.linalg.norm(returned, axis=2) < SEEN_PX) & alike & inside)
 
 
 def _carried(points: Array, motion: Motion) -> tuple[Array, Array]:

@@ -3,8 +3,8 @@
 
 from typing import Any
 
-import conftest  # noqa: F401 - lets torchvision load
 import torch
+import torchvision_shim  # noqa: F401
 
 from ex4d.generation.wan.parallel import Network
 

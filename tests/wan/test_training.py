@@ -122,7 +122,7 @@ def processes(folder: Path, *sharding: str) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([*map(str, Path(__file__).parents[1:3]), os.environ.get("PYTHONPATH", "")]),
     }
     command = [sys.executable, str(Path(__file__).with_name("tiny_training.py")), str(folder), *sharding]
     running = [

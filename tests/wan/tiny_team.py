@@ -4,8 +4,8 @@
 import os
 from typing import Any
 
-import conftest  # noqa: F401 - lets torchvision load
 import torch
+import torchvision_shim  # noqa: F401
 from test_fast_forward import tiny_dit
 
 from ex4d.errors import MachineError

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import conftest  # noqa: F401 - lets torchvision load
 import torch
+import torchvision_shim  # noqa: F401
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from tiny_wan import SMALL, tiny_dit
