@@ -5,7 +5,7 @@ import blf
 import bpy
 from bpy.types import Panel, UIList
 
-from . import display_mesh, job_picture, painting, plate_time, reconstruct_job, reconstruction, solve
+from . import coverage_strip, display_mesh, job_picture, painting, plate_time, reconstruct_job, reconstruction, solve
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -210,6 +210,7 @@ class EX4D_PT_take(SidebarPanel, Panel):
         if state.coverage_check and not is_under_way(Step.COVERAGE):
             frames, *said = state.coverage_check.splitlines()
             facts(layout, context, [(frames, "CAMERA_DATA"), *((line, "MOD_MASK") for line in said)])
+        self.draw_strip(layout, context, state)
         layout.prop(state, "take_name")
         self.draw_painting(layout, state)
         button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
@@ -219,6 +220,14 @@ class EX4D_PT_take(SidebarPanel, Panel):
             where, *said = state.take_notice.splitlines()
             coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
             facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])
+
+    def draw_strip(self, layout, context, state):
+        """What the strip in the timeline shows, in words."""
+        if not state.is_reconstructed:
+            return
+        layout.prop(state, "use_coverage_strip")
+        if state.use_coverage_strip and (said := coverage_strip.said(state)):
+            wrapped(layout, context, said, "BLANK1")
 
     def draw_takes(self, layout, state):
         """The takes of the shot, with what can be done with the selected one."""

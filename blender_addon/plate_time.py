@@ -34,6 +34,11 @@ def shown_frame(root, plate_start: int, plate_frames: int) -> int | None:
     value = root.get(PROPERTY)
     if value is None:
         return None
+    return clamped(value, plate_start, plate_frames)
+
+
+def clamped(value: float, plate_start: int, plate_frames: int) -> int:
+    """Return the plate's frame, counted from 0, that a value of the number means."""
     return min(max(math.floor(value + HAIR) - plate_start, 0), plate_frames - 1)
 
 

@@ -14,7 +14,7 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
-from . import painting
+from . import coverage_strip, painting
 from .compat import BLEND_RELATIVE_PATH
 
 DEPTH_ITEMS = [
@@ -75,6 +75,10 @@ STRIDE_ITEMS = [
 def _ask_again(state, context):
     """A licence was accepted for the depth source chosen before."""
     state.property_unset("accept_licence")
+
+
+def _look_again(state, context):
+    coverage_strip.touch()
 
 
 class EX4D_ListedTake(PropertyGroup):
@@ -207,6 +211,15 @@ class EX4D_SceneState(PropertyGroup):
 
     coverage_check: StringProperty(
         name="Coverage Check", description="Of the scene's camera: which frames, then what they ask for"
+    )
+    use_coverage_strip: BoolProperty(
+        name="Coverage Strip",
+        description=(
+            "Show in the timeline, while the camera is edited, how much of each picture the plate never saw: green is "
+            "little, red is most. An estimate; Check Coverage measures"
+        ),
+        default=True,
+        update=_look_again,
     )
     take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")
     engine: EnumProperty(

@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from . import cameras, display_mesh, motion, plate_time, session, shots, solve
+from . import cameras, coverage_strip, display_mesh, motion, plate_time, session, shots, solve
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, ShotDataError
 from .properties import DEPTH_KIND_ITEMS, RESEARCH_ONLY
@@ -123,6 +123,7 @@ def _place(scene, mesh, shot):
     state.subject_distance = arrays.subject
     _place_as_filmed(scene, arrays.source_camera_to_world)
     plate_time.follow(state)
+    coverage_strip.forget()
     if shots.in_scene(scene, state.plate_plane):
         state.plate_plane.hide_viewport = state.plate_plane.hide_render = True
     _remember(scene, shot, notices)

@@ -89,6 +89,7 @@ class PendingCall:
 
     title: str
     on_done: Callable
+    is_quiet: bool  # nobody asked for it: it keeps no button grey, and its failure is not told
 
 
 class Session:
@@ -133,7 +134,7 @@ class Session:
             return self.job.title
         if self.work is not None:
             return self.work.title
-        return next((call.title for call in self.calls.values()), "")
+        return next((call.title for call in self.calls.values() if not call.is_quiet), "")
 
 
 current = Session()
@@ -163,11 +164,11 @@ def cancel_job():
     current.client.cancel(current.job.job_id)
 
 
-def call(title: str, function, *arguments, on_done):
+def call(title: str, function, *arguments, on_done, is_quiet=False):
     """Run a slow function (reading, writing) in the background; `on_done(result)` follows on the main thread."""
     if current.client is None:  # reading and writing need no server
         current.client = BackgroundClient(None, None)
-    current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done)
+    current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done, is_quiet)
     _ensure_timer()
 
 
@@ -258,8 +259,9 @@ def _handle(event):
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):
-            title = current.calls.pop(call_id).title
-            current.error = str(error) if isinstance(error, ArtistError) else f"{title}: {error}"
+            failed = current.calls.pop(call_id)
+            if not failed.is_quiet:
+                current.error = str(error) if isinstance(error, ArtistError) else f"{failed.title}: {error}"
         case _ if current.job is None or event.job_id != current.job.job_id:
             pass  # the late word of a job that has ended
         case JobProgress():
@@ -297,7 +299,9 @@ def _redraw():
         for area in window.screen.areas:
             for region in area.regions:
                 # Not the whole view: drawing a large mesh for each word of progress would hold up every click.
-                if area.type == "SEQUENCE_EDITOR" or (area.type == "VIEW_3D" and region.type == "UI"):
+                if area.type in {"SEQUENCE_EDITOR", "DOPESHEET_EDITOR"} or (
+                    area.type == "VIEW_3D" and region.type == "UI"
+                ):
                     region.tag_redraw()
 
 

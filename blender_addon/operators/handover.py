@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Operator
 
 from .. import handover, shots, takes
@@ -17,6 +17,8 @@ CAMERA_ITEMS = [
     ("TAKE", "Selected Take's", "The camera that the take selected in the list was shot with"),
     ("SCENE", "Scene's", "The scene's camera as it moves now, over the scene's range"),
 ]
+# Some Blenders are built without USD.
+USUAL_FORMATS = {"FBX", "CHAN"} | ({"USD"} if handover.has_format("USD") else set())
 
 
 class EX4D_OT_hand_over(StepOperator, Operator):
@@ -26,11 +28,9 @@ class EX4D_OT_hand_over(StepOperator, Operator):
     step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.no_mesh, grey.busy)
 
     camera: EnumProperty(name="Camera", items=CAMERA_ITEMS, options={"SKIP_SAVE"})
-    formats: EnumProperty(
-        name="Formats", items=handover.FORMAT_ITEMS, options={"ENUM_FLAG"}, default={"USD", "FBX", "CHAN"}
-    )
+    formats: EnumProperty(name="Formats", items=handover.FORMAT_ITEMS, options={"ENUM_FLAG"}, default=USUAL_FORMATS)
     directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
 
     def invoke(self, context, event):
         self._choose(context)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the buttons of a step have in common: they say why they are grey, and tell the artist what went wrong."""
 
+from .. import coverage_strip
 from ..errors import ArtistError
 from ..session import current
 from . import grey
@@ -24,4 +25,5 @@ class StepOperator:
         except ArtistError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        coverage_strip.touch()  # keys that a script sets do not tell Blender's handlers
         return {"FINISHED"}
