@@ -15,8 +15,9 @@ depth edge while a camera turns or zooms, silhouettes keep their half pixel, and
 A lone corner, around which no face shows the plate, counts only where the ray comes out inside its pixel at the
 depths of all three corners, that is without parallax: noise in the depth must not sparkle in what a tear uncovers.
 reference: the release's RGBA per vertex, interpolated; nothing beyond FAR_DEPTH. What covers what is decided with the
-vertices on the sub-pixel grid of the release's rasteriser, and edges are antialiased as it does (antialias.py); in the
-mask where alpha is then above 125 of 255; colour truncated.
+vertices on the sub-pixel grid of the release's rasteriser, of what is left of a face where the picture ends
+(frustum.py), and edges are antialiased as it does (antialias.py); in the mask where alpha is then above 125 of 255;
+colour truncated.
 """
 
 from dataclasses import dataclass

@@ -12,19 +12,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import ALPHA_THRESHOLD, CLIP_SCALE, CLIP_SHIFT, EDGE_REACH_PX, NEAR_DEPTH, SUBPIXELS
-
-
-def snapped(pixels: Array, width: int, height: int) -> Array:
-    """Vertices on the sub-pixel grid on which the release's rasteriser decides what covers what.
-
-    The grid counts from the picture's middle. pixels, result: (x z, y z, z), unchanged before the near plane. [V, 3]
-    """
-    before = pixels[:, 2] >= NEAR_DEPTH
-    z, middle = pixels[before, 2:], np.array([width, height]) / 2
-    on_grid = pixels.copy()
-    on_grid[before, :2] = (np.floor((pixels[before, :2] / z - middle) * SUBPIXELS + 0.5) / SUBPIXELS + middle) * z
-    return on_grid
+from ex4d.raster import ALPHA_THRESHOLD, CLIP_SCALE, CLIP_SHIFT, EDGE_REACH_PX
 
 
 def release_weights(corners: Array, samples: Array) -> tuple[Array, Array]:

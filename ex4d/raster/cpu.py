@@ -17,7 +17,7 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
-from ex4d.raster import SUBPIXELS, Render, check_render_input, source_pixels
+from ex4d.raster import Render, check_render_input, source_pixels
 from ex4d.raster.cpu_antialias import find_shares, find_turns, finish_band, place_vertices
 from ex4d.raster.cpu_draw import draw_band
 from ex4d.raster.cpu_grid import SEGMENT, Canvas, Grid, project
@@ -66,7 +66,7 @@ class CpuRasteriser:
             faces = self._buffer("faces", (height, width), np.int32)
             grid = Grid(*mesh.rays, np.ascontiguousarray(mesh.depth), matrix, screen)
             canvas = Canvas(exact, 0, height, nearest, faces)
-            place = partial(project, grid, spans, 0 if exact else SUBPIXELS, width / 2, height / 2)
+            place = partial(project, grid, spans, exact, width / 2, height / 2)
             draw = partial(draw_band, grid, spans, visible, canvas)
             if exact:
                 to_source = source_pixels(mesh, world_to_camera, intrinsics)

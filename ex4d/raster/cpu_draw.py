@@ -6,6 +6,7 @@ import numpy as np
 from ex4d.camera import Array
 from ex4d.compiled import compiled
 from ex4d.raster import FAR_DEPTH, HALF_STEP, NEAR_DEPTH, SLACK_PX
+from ex4d.raster.cpu_frustum import MOST_CORNERS, cut_at_frustum
 from ex4d.raster.cpu_grid import SEGMENT, Canvas, Corner, Grid, face_code, face_corners, homogeneous, vertex
 
 SMALL_PX = 6  # a cell of at most this many samples across is tested sample by sample
@@ -107,11 +108,18 @@ def _draw_triangle(corner0: Corner, corner1: Corner, corner2: Corner, shows: boo
 
 
 @compiled
-def _draw_face(grid: Grid, shows: bool, face: int, canvas: Canvas) -> None:
-    """Draw a face of any size, clipped at the near plane."""
+def _draw_face(grid: Grid, shows: bool, face: int, canvas: Canvas, rooms: Array) -> None:
+    """Draw a face of any size, clipped at the near plane; reference: at the frustum, in `rooms` (`cut_at_frustum`)."""
     screen = grid.screen
     rows, columns = grid.depth.shape
     j0, i0, j1, i1, j2, i2 = face_corners(face, rows, columns)
+    if not canvas.exact:
+        height, width = canvas.faces.shape
+        whole = (homogeneous(grid, j0, i0), homogeneous(grid, j1, i1), homogeneous(grid, j2, i2))
+        count = cut_at_frustum(whole, rooms, width, height)
+        for k in range(1, count - 1):
+            _draw_triangle(vertex(rooms, 0, 0), vertex(rooms, 0, k), vertex(rooms, 0, k + 1), shows, face, canvas)
+        return
     jj, ii = (j0, j1, j2), (i0, i1, i2)
     corners = [(0.0, 0.0, 0.0)] * 4  # a triangle less one corner has four
     count = 0
@@ -204,9 +212,9 @@ def draw_band(grid: Grid, spans: Array, visible: Array, picture: Canvas, begin: 
     spans: see `project`. visible: bool [H' - 1, W' - 1, 2]
     """
     canvas = Canvas(picture.exact, begin, end, picture.nearest, picture.faces)
-    screen = grid.screen
+    screen, rooms = grid.screen, np.empty((2, MOST_CORNERS, 3))
     rows, columns = grid.depth.shape
-    width = canvas.nearest.shape[1]
+    height, width = canvas.nearest.shape
     canvas.nearest[begin:end] = 0.0
     canvas.faces[begin:end] = -1
     reach = SLACK_PX if canvas.exact else ROUNDING_PX
@@ -223,9 +231,9 @@ def draw_band(grid: Grid, spans: Array, visible: Array, picture: Canvas, begin: 
                 face = face_code(j, i, 0)
                 show0, show1 = visible[j, i, 0], visible[j, i, 1]
                 if a[2] == 0 or b[2] == 0 or c[2] == 0 or e[2] == 0:
-                    if a[2] > 0 or b[2] > 0 or c[2] > 0 or e[2] > 0:
-                        _draw_face(grid, show0, face, canvas)
-                        _draw_face(grid, show1, face + 1, canvas)
+                    if a[2] != 0 or b[2] != 0 or c[2] != 0 or e[2] != 0:
+                        _draw_face(grid, show0, face, canvas, rooms)
+                        _draw_face(grid, show1, face + 1, canvas, rooms)
                     continue
                 low = _lower(_lower(a[1], b[1]), _lower(c[1], e[1])) - 0.5 - reach
                 high = _higher(_higher(a[1], b[1]), _higher(c[1], e[1])) - 0.5 + reach
@@ -234,6 +242,17 @@ def draw_band(grid: Grid, spans: Array, visible: Array, picture: Canvas, begin: 
                 left = _lower(_lower(a[0], b[0]), _lower(c[0], e[0])) - 0.5 - reach
                 right = _higher(_higher(a[0], b[0]), _higher(c[0], e[0])) - 0.5 + reach
                 if not (left <= width - 1 and right >= 0):
+                    continue
+                if not canvas.exact and not (  # it may reach out of the frustum, which cuts it
+                    left > -0.5
+                    and right < width - 0.5
+                    and low > -0.5
+                    and high < height - 0.5
+                    and _lower(_lower(a[2], b[2]), _lower(c[2], e[2])) > 0
+                ):
+                    if _higher(_higher(a[2], b[2]), _higher(c[2], e[2])) > 0:
+                        _draw_face(grid, show0, face, canvas, rooms)
+                        _draw_face(grid, show1, face + 1, canvas, rooms)
                     continue
                 if right - left > SMALL_PX or high - low > SMALL_PX:
                     _draw_triangle(c, a, b, show0, face, canvas)
@@ -244,4 +263,4 @@ def draw_band(grid: Grid, spans: Array, visible: Array, picture: Canvas, begin: 
                 _draw_small_cell(a, b, c, e, show0, show1, face, row_first, row_last, first, last, canvas)
     for k in range(2):
         face = face_code(rows - 1, 0, k)
-        _draw_face(grid, False, face, canvas)
+        _draw_face(grid, False, face, canvas, rooms)

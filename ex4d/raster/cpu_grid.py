@@ -7,11 +7,12 @@ import numpy as np
 
 from ex4d.camera import Array
 from ex4d.compiled import compiled
-from ex4d.raster import NEAR_DEPTH
+from ex4d.raster import FAR_DEPTH, NEAR_DEPTH, SUBPIXELS
 
 SEGMENT = 32  # cells of one grid row that are skipped together
 
-Corner = tuple[float, float, float]  # x and y in pixels and 1 / z; 1 / z is 0 before the near plane
+# x and y in pixels and 1 / z, which is 0 before the near plane. reference: -1 / z beyond the far one.
+Corner = tuple[float, float, float]
 
 
 class Grid(NamedTuple):
@@ -35,11 +36,16 @@ class Canvas(NamedTuple):
 
 
 @compiled
-def project(grid: Grid, spans: Array, subpixels: int, middle_x: float, middle_y: float, begin: int, end: int) -> None:
+def snapped(position: float, middle: float) -> float:
+    """A pixel position moved to the sub-pixel grid, which counts from the picture's middle."""
+    return float(np.floor((position - middle) * SUBPIXELS + 0.5) / SUBPIXELS + middle)
+
+
+@compiled
+def project(grid: Grid, spans: Array, exact: bool, middle_x: float, middle_y: float, begin: int, end: int) -> None:
     """Fill rows begin..end of the grid's screen and of spans.
 
-    subpixels: steps per pixel of the grid that vertices move to, counted from the picture's middle; 0 for none.
-
+    exact: the convention; in the other one the vertices move to the sub-pixel grid around the picture's middle.
     spans [H, S, 2]: lowest and highest y of each segment's vertices; infinite when one lies before the near plane.
     """
     ray_x, ray_y, depth, matrix, screen = grid
@@ -54,9 +60,9 @@ def project(grid: Grid, spans: Array, subpixels: int, middle_x: float, middle_y:
             inverse_z = 1.0 / z if z >= NEAR_DEPTH else 0.0
             x = (d * (x0 + x1 * ray_x[i]) + matrix[0, 3]) * inverse_z
             y = (d * (y0 + y1 * ray_x[i]) + matrix[1, 3]) * inverse_z
-            if subpixels > 0:
-                x = np.floor((x - middle_x) * subpixels + 0.5) / subpixels + middle_x
-                y = np.floor((y - middle_y) * subpixels + 0.5) / subpixels + middle_y
+            if not exact:
+                x, y = snapped(x, middle_x), snapped(y, middle_y)
+                inverse_z = -inverse_z if z > FAR_DEPTH else inverse_z
             screen[j, i, 0], screen[j, i, 1] = x, y
             screen[j, i, 2] = inverse_z
         for s in range(spans.shape[1]):
@@ -71,7 +77,7 @@ def project(grid: Grid, spans: Array, subpixels: int, middle_x: float, middle_y:
 
 @compiled
 def vertex(screen: Array, j: int, i: int) -> Corner:
-    """A vertex in double precision. screen: float32 [H, W, 3]"""
+    """A vertex in double precision. screen: float [H, W, 3]"""
     return np.float64(screen[j, i, 0]), np.float64(screen[j, i, 1]), np.float64(screen[j, i, 2])
 
 

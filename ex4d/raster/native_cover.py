@@ -9,14 +9,12 @@ plane. A pixel's key holds depth and face in 64 bits: nearer faces have smaller 
 import triton
 import triton.language as tl
 
-from ex4d.raster import FAR_DEPTH, HALF_STEP, SLACK_PX
-from ex4d.raster import SUBPIXELS as STEPS
+from ex4d.raster import HALF_STEP, SLACK_PX
+from ex4d.raster.native_frustum import FAR
 from ex4d.raster.native_geometry import NEAR, at, edges
 
-FAR = tl.constexpr(FAR_DEPTH)
 SLACK = tl.constexpr(SLACK_PX)
 ROUNDING = tl.constexpr(1e-7)  # pixels; neighbours never leave a crack where a sample lies on their edge
-SUBPIXELS = tl.constexpr(STEPS)  # reference convention only
 STEP = tl.constexpr(HALF_STEP)  # reference convention only
 FOREVER = tl.constexpr(float("inf"))
 
@@ -26,20 +24,7 @@ LARGEST_FLOAT = tl.constexpr(0x7F7FFFFF)  # the bits of the largest float32: pos
 
 
 @triton.jit
-def snapped(p, width, height):
-    """A point before the camera moved to the sub-pixel grid on which the release's rasteriser decides what covers what.
-
-    The grid counts from the picture's middle. Colour and depth are interpolated between the points as they were.
-    """
-    before = p[2] >= NEAR
-    inverse = 1.0 / tl.where(before, p[2], 1.0)
-    x = tl.floor((p[0] * inverse - width * 0.5) * SUBPIXELS + 0.5) / SUBPIXELS + width * 0.5
-    y = tl.floor((p[1] * inverse - height * 0.5) * SUBPIXELS + 0.5) / SUBPIXELS + height * 0.5
-    return tl.where(before, x * p[2], p[0]), tl.where(before, y * p[2], p[1]), p[2]
-
-
-@triton.jit
-def _span(edge):
+def span(edge):
     """How much an edge function changes over a pixel to the side and a pixel down."""
     return tl.abs(edge[0]) + tl.abs(edge[1])
 
@@ -65,7 +50,7 @@ def face_setup(p0, p1, p2, shows, exact: tl.constexpr):
     plate = shows & (volume > 0) & exact
     if exact:
         slack = tl.where(plate, SLACK, ROUNDING)
-        least0, least1, least2 = -slack * _span(n0), -slack * _span(n1), -slack * _span(n2)
+        least0, least1, least2 = -slack * span(n0), -slack * span(n1), -slack * span(n2)
     else:
         least0, least1, least2 = _least(n0, p1[2] * p2[2]), _least(n1, p2[2] * p0[2]), _least(n2, p0[2] * p1[2])
     seen = volume != 0  # a face seen edge on covers nothing

@@ -14,9 +14,10 @@ from ex4d.raster.native_cover import (
     face_samples,
     face_setup,
     meets,
-    snapped,
+    span,
     span_of_row,
 )
+from ex4d.raster.native_frustum import FAR, SUBPIXELS, corner, cut_at_frustum, in_frustum, in_room, snapped
 from ex4d.raster.native_geometry import NEAR, cell_sides, face_corners, face_points, matrix, point, volume_of
 from ex4d.raster.native_launch import kernel
 
@@ -33,12 +34,16 @@ def _append(faces, counts, face, wanted, position, step):
 
 
 @triton.jit
-def _list_face(p0, p1, p2, setup, face, wanted, reach, width, height, faces, counts, capacity):
-    """Put the faces that may cover a sample on the list: medium ones from its front, large ones from its end."""
+def _list_face(p0, p1, p2, setup, face, wanted, cut, reach, width, height, faces, counts, capacity):
+    """Put the faces that may cover a sample on the list: medium ones from its front, large ones from its end.
+
+    cut: whether the frustum may cut the face, which then moves by up to a sub-pixel when it is drawn.
+    """
     first, last, row_first, row_last = face_samples(p0, p1, p2, reach, width, height)
     wanted = wanted & (first <= last) & (row_first <= row_last)
     for k in tl.static_range(3):
-        wanted = wanted & meets(setup[0][k], setup[1][k], first, last, row_first, row_last)
+        least = tl.where(cut, -span(setup[0][k]) / SUBPIXELS, setup[1][k])
+        wanted = wanted & meets(setup[0][k], least, first, last, row_first, row_last)
     # Of a thin face the area counts, not its box; a face across the camera plane has none.
     samples = (last - first + 1) * (row_last - row_first + 1).to(tl.float64)
     before = tl.minimum(tl.minimum(p0[2], p1[2]), p2[2]) >= NEAR
@@ -46,6 +51,12 @@ def _list_face(p0, p1, p2, setup, face, wanted, reach, width, height, faces, cou
     large = tl.where(before, tl.minimum(samples, area), samples) > MEDIUM_SAMPLES
     _append(faces, counts, face, wanted & ~large, 0, 1)
     _append(faces, counts + 1, face, wanted & large, capacity - 1, -1)
+
+
+@triton.jit
+def _snapped_unless(cut, p, width, height):
+    on_grid = snapped(p, width, height)
+    return tl.where(cut, p[0], on_grid[0]), tl.where(cut, p[1], on_grid[1]), p[2]
 
 
 @kernel
@@ -80,7 +91,6 @@ def draw_cells(
     keys += n * width * height
     faces += n * capacity
     counts += n * 2
-    reach: tl.constexpr = SLACK if exact else ROUNDING
 
     lane = tl.program_id(0) * block + tl.arange(0, block)
     cell = tl.minimum(lane, count - 1)
@@ -91,9 +101,14 @@ def draw_cells(
     b = point(depth, ray_x, ray_y, camera, columns, top, right)
     c = point(depth, ray_x, ray_y, camera, columns, bottom, left)
     e = point(depth, ray_x, ray_y, camera, columns, bottom, right)
-    if not exact:
-        a, b = snapped(a, width, height), snapped(b, width, height)
-        c, e = snapped(c, width, height), snapped(e, width, height)
+    if exact:
+        cut, reach = lane < 0, SLACK
+    else:
+        cut = ~(in_frustum(a, width, height) & in_frustum(b, width, height))
+        cut = cut | ~(in_frustum(c, width, height) & in_frustum(e, width, height))
+        reach = tl.where(cut, 1 / SUBPIXELS, ROUNDING)
+        a, b = _snapped_unless(cut, a, width, height), _snapped_unless(cut, b, width, height)
+        c, e = _snapped_unless(cut, c, width, height), _snapped_unless(cut, e, width, height)
 
     nearest = tl.minimum(tl.minimum(a[2], b[2]), tl.minimum(c[2], e[2]))
     farthest = tl.maximum(tl.maximum(a[2], b[2]), tl.maximum(c[2], e[2]))
@@ -107,13 +122,15 @@ def draw_cells(
     first, last, row_first, row_last = box_samples(low_x, high_x, low_y, high_y, reach, width, height)
     wide, high = last - first + 1, row_last - row_first + 1
     alive = (lane < count) & (farthest >= NEAR) & (~whole | ((wide > 0) & (high > 0)))
+    if not exact:
+        alive = alive & (nearest <= FAR)
     if tl.max(alive.to(tl.int32)) > 0:
         inner = alive & (cell < count - 1)  # the closing quad never shows the plate
         shows0 = tl.load(visible + face, mask=inner, other=0) != 0
         shows1 = tl.load(visible + face + 1, mask=inner, other=0) != 0
         setup0, setup1 = face_setup(c, a, b, shows0, exact), face_setup(c, b, e, shows1, exact)
 
-        small = alive & whole & (wide * high <= SMALL_SAMPLES)
+        small = alive & whole & ~cut & (wide * high <= SMALL_SAMPLES)
         samples = tl.where(small, wide * high, 0)
         for s in range(tl.max(samples)):
             row = s // tl.maximum(wide, 1)
@@ -128,7 +145,25 @@ def draw_cells(
                 p1 = (tl.where(k == 0, a[0], b[0]), tl.where(k == 0, a[1], b[1]), tl.where(k == 0, a[2], b[2]))
                 p2 = (tl.where(k == 0, b[0], e[0]), tl.where(k == 0, b[1], e[1]), tl.where(k == 0, b[2], e[2]))
                 setup = face_setup(c, p1, p2, (shows0 & (k == 0)) | (shows1 & (k == 1)), exact)
-                _list_face(c, p1, p2, setup, face + k, others, reach, width, height, faces, counts, capacity)
+                _list_face(c, p1, p2, setup, face + k, others, cut, reach, width, height, faces, counts, capacity)
+
+
+@triton.jit
+def _draw_rows(p0, p1, p2, shows, face, part, chunks, tile_y, tile_x, width, height, keys, exact: tl.constexpr):
+    """Draw every `chunks`-th run of rows of a triangle, from run `part` on. tile_y, tile_x: 0, 1, ... of a tile."""
+    setup = face_setup(p0, p1, p2, shows, exact)
+    reach: tl.constexpr = SLACK if exact else ROUNDING
+    first, last, row_first, row_last = face_samples(p0, p1, p2, reach, width, height)
+    rows, columns = tile_y.shape[0], tile_x.shape[0]
+    for y0 in range(row_first + part * rows, row_last + 1, chunks * rows):
+        py = y0 + tile_y
+        begin, end = span_of_row(setup, py + 0.5, first, last)
+        end = tl.where(py <= row_last, end, begin - 1)
+        for x0 in range(0, tl.max(end - begin) + 1, columns):
+            px = begin[:, None] + x0 + tile_x[None, :]
+            key = cover(setup, face, px + 0.5, py[:, None] + 0.5, exact)
+            inside = (px <= end[:, None]) & (key != EMPTY)
+            tl.atomic_min(keys + py[:, None] * width + px, key, mask=inside, sem="relaxed")
 
 
 @kernel
@@ -161,7 +196,6 @@ def draw_listed(
     visible += t * (rows - 1) * (columns - 1) * 2
     keys += n * width * height
     faces += n * capacity
-    reach: tl.constexpr = SLACK if exact else ROUNDING
 
     items = tl.load(counts + n * 2 + large) * chunks
     if tl.program_id(0) < items:
@@ -171,18 +205,17 @@ def draw_listed(
             entry = item // chunks
             face = tl.load(faces + (capacity - 1 - entry if large else entry))
             p0, p1, p2 = face_points(depth, ray_x, ray_y, camera, columns, face_corners(face, rows, columns))
-            if not exact:
-                p0, p1 = snapped(p0, width, height), snapped(p1, width, height)
-                p2 = snapped(p2, width, height)
             shows = tl.load(visible + face, mask=face < 2 * (count - 1), other=0) != 0
-            setup = face_setup(p0, p1, p2, shows, exact)
-            first, last, row_first, row_last = face_samples(p0, p1, p2, reach, width, height)
-            for y0 in range(row_first + item % chunks * tile_rows, row_last + 1, chunks * tile_rows):
-                py = y0 + tile_y
-                begin, end = span_of_row(setup, py + 0.5, first, last)
-                end = tl.where(py <= row_last, end, begin - 1)
-                for x0 in range(0, tl.max(end - begin) + 1, tile_columns):
-                    px = begin[:, None] + x0 + tile_x[None, :]
-                    key = cover(setup, face, px + 0.5, py[:, None] + 0.5, exact)
-                    inside = (px <= end[:, None]) & (key != EMPTY)
-                    tl.atomic_min(keys + py[:, None] * width + px, key, mask=inside, sem="relaxed")
+            part = item % chunks
+            if exact:
+                _draw_rows(p0, p1, p2, shows, face, part, chunks, tile_y, tile_x, width, height, keys, exact)
+            else:
+                whole = in_frustum(p0, width, height) & in_frustum(p1, width, height) & in_frustum(p2, width, height)
+                x, y, z, corners = in_room(p0, p1, p2)
+                if not whole:
+                    x, y, z, corners = cut_at_frustum(x, y, z, corners, width, height)
+                for k in range(1, corners - 1):
+                    if not whole:
+                        p0, p1, p2 = corner(x, y, z, 0), corner(x, y, z, k), corner(x, y, z, k + 1)
+                    p0, p1, p2 = snapped(p0, width, height), snapped(p1, width, height), snapped(p2, width, height)
+                    _draw_rows(p0, p1, p2, shows, face, part, chunks, tile_y, tile_x, width, height, keys, exact)

@@ -6,7 +6,8 @@ import numpy as np
 from ex4d.camera import Array
 from ex4d.mesh import DWMesh
 from ex4d.raster import FAR_DEPTH, HALF_STEP, NEAR_DEPTH, SLACK_PX, Render, check_render_input, source_pixels
-from ex4d.raster.antialias import antialiased, finished, release_weights, snapped, vertices_on_picture
+from ex4d.raster.antialias import antialiased, finished, release_weights, vertices_on_picture
+from ex4d.raster.frustum import cut_at_frustum, snapped
 
 ROUNDING_PX = 1e-7  # neighbours never leave a crack where a sample lies on their edge
 
@@ -40,7 +41,11 @@ class ReferenceRasteriser:
         for face in candidates[np.argsort(_numbered(candidates, mesh.depth.shape))]:  # of equally near ones the first
             slack = SLACK_PX if plate[face] else ROUNDING_PX
             push_back = SLACK_PX if exact and not plate[face] else 0.0
-            for triangle in _clip_near(placed[faces[face]]):
+            if exact:
+                polygon = _clip_near(pixels[faces[face]])
+            else:
+                polygon = snapped(cut_at_frustum(pixels[faces[face]], width, height), width, height)
+            for triangle in _triangles(polygon):
                 _draw(triangle, face, exact, slack, push_back, inverse_depth, winner)
 
         drawn_rows, drawn_columns = rows, columns = np.nonzero(winner >= 0)
@@ -131,8 +136,8 @@ def _candidates(corners: Array, width: int, height: int) -> Array:
     return np.flatnonzero(np.where(before.all(axis=1), inside, before.any(axis=1)))
 
 
-def _clip_near(corners: Array) -> list[Array]:
-    """Cut a face at the near plane. corners: (x z, y z, z), [3, 3]. Returns: triangles (x, y, 1 / z), [3, 3] each"""
+def _clip_near(corners: Array) -> Array:
+    """Cut a face at the near plane. corners: (x z, y z, z), [3, 3]. Returns: [0 or 3 or 4, 3]"""
     kept = []
     for this, following in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if this[2] >= NEAR_DEPTH:
@@ -140,7 +145,12 @@ def _clip_near(corners: Array) -> list[Array]:
         if (this[2] >= NEAR_DEPTH) != (following[2] >= NEAR_DEPTH):
             cut = this + (this[2] - NEAR_DEPTH) / (this[2] - following[2]) * (following - this)
             kept.append(np.array([cut[0], cut[1], NEAR_DEPTH]))
-    polygon = [np.array([x / z, y / z, 1 / z]) for x, y, z in kept]
+    return np.reshape(kept, (-1, 3))
+
+
+def _triangles(polygon: Array) -> list[Array]:
+    """Cut a polygon apart at its first corner. polygon: (x z, y z, z), [C, 3]. Returns: (x, y, 1 / z), [3, 3] each"""
+    polygon = np.column_stack([polygon[:, :2], np.ones(len(polygon))]) / polygon[:, 2:]
     return [np.stack([polygon[0], polygon[k], polygon[k + 1]]) for k in range(1, len(polygon) - 1)]
 
 
