@@ -66,7 +66,10 @@ class CameraPath:
 
 def _numbers(name: str, value: object, shape: tuple[int, ...]) -> Array:
     try:
-        array = np.array(value, dtype=np.float64)
+        array = np.array(value)
+        if array.dtype.kind == "c":
+            raise CameraError(f"{name} must be real numbers, got complex ones ({array.dtype}).")
+        array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise CameraError(f"{name} must be an array of numbers, got {type(value).__name__}.") from error
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
@@ -212,11 +215,12 @@ def _release_path(path: Path | str, extrinsics: Array, intrinsics: Array) -> Cam
     if extrinsics.ndim != 3 or extrinsics.shape[1:] != (4, 4) or intrinsics.shape != (3, 3):
         found = f"{list(extrinsics.shape)} and {list(intrinsics.shape)}"
         raise CameraError(f"{path}: expected extrinsics [N, 4, 4] and intrinsics [3, 3], got {found}.")
-    intrinsics = intrinsics.astype(np.float64)
+    extrinsics = _numbers(f"{path}: extrinsics", extrinsics, (4, 4))
+    intrinsics = _numbers(f"{path}: intrinsics", intrinsics, (3,))
     check_intrinsics(intrinsics, f"{path}: intrinsics")
     count = len(extrinsics)
     return CameraPath(
-        OPENGL_FLIP @ extrinsics.astype(np.float64),
+        OPENGL_FLIP @ extrinsics,
         np.repeat(intrinsics[None], count, axis=0),
         round(2 * intrinsics[0, 2]),
         round(2 * intrinsics[1, 2]),

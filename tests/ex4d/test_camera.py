@@ -103,6 +103,9 @@ def broken(array, value, *index):
         ("world_to_camera", np.eye(4), r"world_to_camera must be \['N', 4, 4\], got \[4, 4\]"),
         ("world_to_camera", np.empty((0, 4, 4)), "at least one frame, got 0"),
         ("world_to_camera", [["a"]], "array of numbers"),
+        ("world_to_camera", path().world_to_camera + 1j, "world_to_camera must be real numbers, got complex ones"),
+        ("intrinsics", path().intrinsics.astype(np.complex64), "intrinsics must be real numbers"),
+        ("source_frame", [0, 1 + 2j, 2], "source_frame must be real numbers"),
         ("intrinsics", np.eye(3)[None], "intrinsics has 1 frames, but world_to_camera has 3"),
         ("intrinsics", broken(path().intrinsics, np.inf, 0, 0, 0), "intrinsics, frame 0: 1 of 9"),
         ("intrinsics", broken(path().intrinsics, 0, 2, 1, 1), "intrinsics, frame 2: focal lengths must be above 0"),
@@ -123,6 +126,8 @@ def test_a_path_that_is_no_pinhole_path_is_refused_by_field_and_frame(field, val
     [
         ({"intrinsics": np.eye(3)}, "lacks size, source_frame, world_to_camera; it holds intrinsics"),
         ({"extrinsics": np.eye(4), "intrinsics": np.eye(3)}, r"expected extrinsics \[N, 4, 4\]"),
+        ({"extrinsics": np.eye(4)[None] * 1j, "intrinsics": np.eye(3)}, "extrinsics must be real numbers"),
+        ({"extrinsics": np.eye(4)[None], "intrinsics": np.eye(3) * 1j}, "intrinsics must be real numbers"),
         ({"extrinsics": np.eye(4)[None], "intrinsics": np.zeros((3, 3))}, "focal lengths must be above 0"),
         (vars(path()) | {"size": np.array([32.5, 24])}, "size must be two whole numbers"),
         ({"world_to_camera": np.array([None])}, "no camera file"),
