@@ -5,19 +5,23 @@ python benchmarks/server_transfer.py --mb 256
 """
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
+import zmq
 from server_bench import BenchServer, machine, percentile
 
 from shared_protocol import same_machine
 from shared_protocol.client import Client
+from shared_protocol.messages import CHUNK_LIMIT, WINDOW
 from shared_protocol.transfer import file_reference
 
 RUNS = 5
@@ -48,10 +52,56 @@ class Stopwatch:
         return [sum(side.cpu_times()[:2]) for side in self.sides]
 
 
+class Bound:
+    """What encryption alone allows: frames of a chunk's size pushed to another process, which throws them away."""
+
+    def __init__(self, server: BenchServer) -> None:
+        keys, own = zmq.curve_keypair(), zmq.curve_keypair()
+        self._here, there = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=_pull, args=(there, keys), daemon=True)
+        self._process.start()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.curve_publickey, self._socket.curve_secretkey = own
+        self._socket.curve_serverkey = keys[0]
+        self._socket.sndhwm = WINDOW
+        self._socket.connect(f"tcp://127.0.0.1:{self._here.recv()}")
+        self._frame = os.urandom(CHUNK_LIMIT)
+        self._watch = Stopwatch(server)
+
+    def run(self, size: int) -> None:
+        self._watch.run(self._send, -(-size // CHUNK_LIMIT))
+
+    def rate(self, size: int) -> str:
+        return self._watch.rate(size)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._socket.close(0)
+        self._context.term()
+
+    def _send(self, count: int) -> None:
+        self._here.send(count)
+        for _ in range(count):
+            self._socket.send(self._frame, copy=False)
+        self._here.recv()
+
+
+def _pull(there: Connection, keys: tuple[bytes, bytes]) -> None:
+    socket = zmq.Context().socket(zmq.PULL)
+    socket.curve_server = True
+    socket.curve_publickey, socket.curve_secretkey = keys
+    there.send(socket.bind_to_random_port("tcp://127.0.0.1"))
+    while True:
+        for _ in range(there.recv()):
+            socket.recv(copy=False)
+        there.send(True)
+
+
 def measure_files(server: BenchServer, folder: Path, size: int) -> None:
     """Whole transfers as an artist waits for them: hashing on both sides, fsync and rename included."""
     clip, back = folder / "clip.bin", folder / "back.bin"
-    hashing = Stopwatch(server)
+    hashing, storing, bound = Stopwatch(server), Stopwatch(server), Bound(server)
     for way, least in (("chunks, CURVE", 2**60), ("same machine", 0)):
         same_machine.LEAST_BYTES = least
         up, down = Stopwatch(server), Stopwatch(server)
@@ -61,8 +111,18 @@ def measure_files(server: BenchServer, folder: Path, size: int) -> None:
                 hashing.run(file_reference, clip)
                 artifact = up.run(client.upload, clip)
                 down.run(client.download, artifact, back)
+            storing.run(_store, folder / "stored.bin", clip.read_bytes())
+            bound.run(size)
         print(f"{way}: up {up.rate(size)}, down {down.rate(size)} MB/s")
-    print(f"hashing alone {hashing.rate(size)} MB/s")
+    bound.close()
+    print(f"plain CURVE, the same frames: {bound.rate(size)} MB/s")
+    print(f"hashing alone: {hashing.rate(size)}, writing and fsync alone: {storing.rate(size)} MB/s")
+
+
+def _store(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        os.fsync(file.fileno())
 
 
 def measure_requests(server: BenchServer, folder: Path, size: int) -> None:

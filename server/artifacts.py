@@ -62,7 +62,7 @@ class Artifacts:
         except FileNotFoundError:
             return BlobState(artifact, 0, False)
 
-    def put(self, artifact: ArtifactRef, offset: int, chunk: bytes) -> BlobState:
+    def put(self, artifact: ArtifactRef, offset: int, chunk: bytes | memoryview) -> BlobState:
         """Append a chunk; the last one completes the file. A chunk that does not continue the file changes nothing.
 
         Raises:
@@ -225,7 +225,7 @@ class Artifacts:
         with contextlib.suppress(FileNotFoundError):
             (self.folder / sha256).unlink()
 
-    def _hash_on(self, artifact: ArtifactRef, offset: int, chunk: bytes) -> str | None:
+    def _hash_on(self, artifact: ArtifactRef, offset: int, chunk: bytes | memoryview) -> str | None:
         """The hash up to here when all of the file came since this process began, else None: it has to be read."""
         known, digest = self._hashes.get(artifact.sha256, (0, None))
         if known != offset or (digest is None and offset):

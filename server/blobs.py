@@ -49,7 +49,7 @@ class Blobs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: dict[str, tuple[str, float]] = {}  # file -> its client, when the last chunk came
 
-    async def take(self, user: str, trusted: bool, request: BlobRequest, chunk: bytes, answer: Answer) -> None:
+    async def take(self, user: str, trusted: bool, request: BlobRequest, chunk: memoryview, answer: Answer) -> None:
         """Accept a request; waits while too many are under way.
 
         Args:
@@ -64,7 +64,7 @@ class Blobs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _do(self, user: str, trusted: bool, request: BlobRequest, chunk: bytes, answer: Answer) -> None:
+    async def _do(self, user: str, trusted: bool, request: BlobRequest, chunk: memoryview, answer: Answer) -> None:
         lock = self._locks.setdefault(request.artifact.sha256, asyncio.Lock())
         data: bytes | None = None
         try:
@@ -97,7 +97,7 @@ class Blobs:
             self._uploading[request.artifact.sha256] = (user, now)
 
     def _store(
-        self, request: StatBlob | PutBlob | PlaceBlob | AdoptBlob | CheckBlob, chunk: bytes
+        self, request: StatBlob | PutBlob | PlaceBlob | AdoptBlob | CheckBlob, chunk: memoryview
     ) -> BlobState | BlobPlace:
         artifact = request.artifact
         match request:

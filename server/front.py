@@ -122,7 +122,7 @@ class Front:
         while True:
             identity, *frames = await self._socket.recv_multipart(copy=False)
             user = str(identity.get("User-Id"))  # the client's key, which the handshake has proved
-            await self._receive(identity.bytes, user, [frame.bytes for frame in frames])
+            await self._receive(identity.bytes, user, [frame.buffer for frame in frames])
 
     def publish(self, message: JobEvent | JobProgress) -> None:
         """Push to everybody who follows the job.
@@ -138,22 +138,23 @@ class Front:
         if isinstance(message, JobEvent) and message.name in ("done", "failed", "cancelled"):
             self._listeners.pop(message.job_id, None)
 
-    async def _receive(self, identity: bytes, user: str, frames: list[bytes]) -> None:
+    async def _receive(self, identity: bytes, user: str, frames: list[memoryview]) -> None:
         rid = 0
         try:
             check_frames([len(frame) for frame in frames])
+            header = bytes(frames[0])
             with suppress(LinkError):
-                rid = request_number(unpack(frames[0]))  # so that a refusal finds its request
-            rid, message = decode(frames[0])
+                rid = request_number(unpack(header))  # so that a refusal finds its request
+            rid, message = decode(header)
             if not self._clients.allows(user) and not isinstance(message, Hello | JoinServer):
                 raise NotPaired("This server does not know this client's key")
-            binary = frames[1] if len(frames) == 2 else None
+            chunk = frames[1] if len(frames) == 2 else memoryview(b"")  # not copied: it is written from where it is
             if isinstance(message, BlobRequest):
 
                 def answer(reply: Message, data: bytes | None) -> None:
                     self._send(identity, rid, reply, data)
 
-                await self._blobs.take(user, user == self._clients.admin_key, message, binary or b"", answer)
+                await self._blobs.take(user, user == self._clients.admin_key, message, chunk, answer)
             elif isinstance(message, AskMetrics):
                 task = asyncio.create_task(self._answer_metrics(identity, rid))
                 self._tasks.add(task)
@@ -255,7 +256,7 @@ class Front:
     def _send_frames(self, identity: bytes, frames: list[bytes]) -> bool:
         """Send without waiting; False when the peer is gone or does not read."""
         # With DONTWAIT the future is done already.
-        sent: Any = self._socket.send_multipart([identity, *frames], flags=zmq.DONTWAIT)
+        sent: Any = self._socket.send_multipart([identity, *frames], flags=zmq.DONTWAIT, copy=False)
         error = sent.exception()
         if error is not None and not isinstance(error, zmq.ZMQError):
             raise error

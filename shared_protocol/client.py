@@ -73,7 +73,7 @@ class Client:
         self._name = name
         self._next_rid = 1
         self._waiting: set[int] = set()
-        self._replies: dict[int, tuple[Message, bytes]] = {}
+        self._replies: dict[int, tuple[Message, memoryview]] = {}
         self._events: deque[JobEvent | JobProgress] = deque()
         self._lost: LinkError | None = None
         self._shaken_hands = False
@@ -206,7 +206,7 @@ class Client:
         deadline = time.monotonic() + self.timeout_s
         while True:
             try:
-                self._socket.send_multipart(frames, flags=zmq.DONTWAIT)
+                self._socket.send_multipart(frames, flags=zmq.DONTWAIT, copy=False)
             except zmq.Again as error:  # the queue is full, or the connection broke: the monitor tells
                 if time.monotonic() > deadline:
                     raise TimedOut(f"The server at {self.connection.endpoint} does not take any more data") from error
@@ -215,7 +215,7 @@ class Client:
                 self._waiting.add(rid)
                 return rid
 
-    def receive(self, rid: int, reply_type: type[Reply], timeout_s: float | None = None) -> tuple[Reply, bytes]:
+    def receive(self, rid: int, reply_type: type[Reply], timeout_s: float | None = None) -> tuple[Reply, memoryview]:
         """Wait for the reply to a request.
 
         Raises:
@@ -274,23 +274,23 @@ class Client:
         ready = dict(poller.poll(0 if self._lost else max(1, int(timeout_s * 1000))))
         arrived = False
         while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._sort(self._socket.recv_multipart())
+            self._sort([frame.buffer for frame in self._socket.recv_multipart(copy=False)])
             arrived = True
         if self._monitor in ready:
             self._read_monitor()
         elif self._lost and not arrived:
             raise self._lost
 
-    def _sort(self, frames: list[bytes]) -> None:
+    def _sort(self, frames: list[memoryview]) -> None:
         check_frames([len(frame) for frame in frames])
-        rid, message = decode(frames[0])
+        rid, message = decode(bytes(frames[0]))
         if isinstance(message, JobProgress) and len(frames) == 2:
-            message = replace(message, preview=frames[1])
+            message = replace(message, preview=bytes(frames[1]))
         if isinstance(message, JobEvent | JobProgress):
             self._events.append(message)
         elif rid in self._waiting:
             self._waiting.discard(rid)
-            self._replies[rid] = (message, frames[1] if len(frames) == 2 else b"")
+            self._replies[rid] = (message, frames[1] if len(frames) == 2 else memoryview(b""))
 
     def _read_monitor(self) -> None:
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:

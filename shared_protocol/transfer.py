@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import same_machine
 from .errors import LocalStorage, RemoteError, TransferFailed
 from .messages import CHUNK_LIMIT, WINDOW, ArtifactRef, BlobData, BlobState, CheckBlob, GetBlob, PutBlob, StatBlob
-from .pieces import pieces
+from .pieces import pieces, write_all
 
 if TYPE_CHECKING:
     from .client import Client
@@ -141,14 +141,14 @@ def _have_checked(client: "Client", artifact: ArtifactRef) -> None:
 def _download(client: "Client", artifact: ArtifactRef, part: Path, progress: TransferProgress | None) -> ArtifactRef:
     """Fetch what is missing of a file in chunks; returns what lies there then."""
     digest = hashlib.sha256()
-    with part.open("ab") as file:
+    with part.open("ab", buffering=0) as file:
         offset = file.tell()
         if offset > artifact.size:
             file.truncate(0)
             offset = 0
 
-        def keep(chunk: bytes) -> None:
-            file.write(chunk)
+        def keep(chunk: memoryview) -> None:
+            write_all(file, chunk)
             digest.update(chunk)
 
         _download_from(client, artifact, offset, keep, progress)
@@ -159,7 +159,7 @@ def _download_from(
     client: "Client",
     artifact: ArtifactRef,
     offset: int,
-    write: Callable[[bytes], None],
+    write: Callable[[memoryview], None],
     progress: TransferProgress | None,
 ) -> None:
     under_way: deque[tuple[int, int]] = deque()  # request number, length
