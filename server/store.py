@@ -110,8 +110,9 @@ class Store:
     def durations(self, kind: str, limit: int = 50) -> list[tuple[int, float]]:
         """(bytes of input, seconds) of the last jobs of a kind that a worker has done."""
         rows = self._database.execute(
-            "SELECT input_bytes, ended_at_s - started_at_s FROM jobs WHERE kind = ? AND state = 'done'"
-            " AND started_at_s IS NOT NULL ORDER BY ended_at_s DESC LIMIT ?",
+            # The + keeps SQLite from sorting all done jobs (5 ms of 10,000): it goes through the ends, newest first.
+            "SELECT input_bytes, ended_at_s - started_at_s FROM jobs WHERE kind = ? AND +state = 'done'"
+            " AND started_at_s IS NOT NULL AND ended_at_s IS NOT NULL ORDER BY ended_at_s DESC LIMIT ?",
             (kind, limit),
         )
         return [(int(size), float(seconds)) for size, seconds in rows]
