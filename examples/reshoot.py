@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 
 import bpy
-import numpy as np
 
 PACKAGE = "bl_ext.user_default.ex4d_reshoot"
 ORBIT_DEG = 18.0  # far enough to look behind things; a preview relief holds up to about 20 degrees
+RISE_DEG = 4.0
 PATIENCE_S = 600.0
 steps: list[dict] = []
 
@@ -56,20 +56,6 @@ def wait():
         time.sleep(0.02)
     if session.current.error:
         sys.exit(session.current.error)
-
-
-def orbit(camera, root, distance, frame_start, frame_end):
-    """Key the camera on an arc around a point `distance` in front of the plate camera."""
-    pivot = bpy.data.objects.new("Orbit", None)
-    bpy.context.scene.collection.objects.link(pivot)
-    pivot.parent = root
-    pivot.location = (0.0, distance, 0.0)
-    camera.parent = pivot
-    camera.animation_data_clear()
-    camera.location.y -= distance
-    pivot.keyframe_insert("rotation_euler", frame=frame_start)
-    pivot.rotation_euler = (math.radians(-4.0), 0.0, math.radians(ORBIT_DEG))
-    pivot.keyframe_insert("rotation_euler", frame=frame_end)
 
 
 def main():
@@ -109,10 +95,8 @@ def main():
     shot = Path(bpy.path.abspath(state.shot_image.filepath)).parent
     with step("Add and key a camera"):
         press(bpy.ops.ex4d.add_camera)
-        depth = np.load(shot / "depth.npz", allow_pickle=False)["depth"][0]
-        rows, columns = (slice(side // 3, 2 * side // 3) for side in depth.shape)
-        subject = float(np.percentile(depth[rows, columns], 20))  # the nearer things in the middle
-        orbit(scene.camera, state.root, subject, scene.frame_start, scene.frame_end)
+        orbit = {"angle": math.radians(ORBIT_DEG), "rise": math.radians(RISE_DEG)}
+        press(bpy.ops.ex4d.add_move, move="ORBIT", **orbit)
     with step("Render the take"):
         press(bpy.ops.ex4d.render_take)
         wait()
