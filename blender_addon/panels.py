@@ -6,6 +6,7 @@ import bpy
 from bpy.types import Panel, UIList
 
 from . import coverage_strip, display_mesh, job_picture, painting, plate_time, reconstruct_job, reconstruction, solve
+from .properties import READ_FROM_FILE
 from .session import Step, current
 
 # What a sidebar's line loses to tabs, margins, a box around it and an icon, in pixels at scale 1.
@@ -135,8 +136,9 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
             lens.prop(state.source_camera.data, "sensor_width", text="Film Back")
         self.draw_solve(layout, state)
         layout.prop(state, "depth_source")
-        if state.depth_source == "file":
+        if state.depth_source in READ_FROM_FILE:
             layout.prop(state, "depth_file", text="File")
+        if state.depth_source == "file":
             layout.prop(state, "depth_kind")
         self.draw_distances(layout, state)
         layout.prop(state, "use_scene_range")

@@ -23,10 +23,12 @@ DEPTH_ITEMS = [
     (
         "file",
         "Depth File",
-        (
-            "Depth rendered or estimated elsewhere: a Blender Z pass or other EXR, 16-bit PNG, 16-bit movie or numpy "
-            "arrays"
-        ),
+        ("Depth rendered or estimated elsewhere: EXR, 16-bit PNG, 16-bit movie or numpy arrays"),
+    ),
+    (
+        "blender",
+        "Blender Z Pass",
+        "The Z pass of a CG scene, in the scene's units: OpenEXR files as Blender renders them",
     ),
     (
         "tracked",
@@ -55,6 +57,7 @@ DEPTH_ITEMS = [
     ),
 ]
 RESEARCH_ONLY = {"depthcrafter"}
+READ_FROM_FILE = {"file", "blender"}
 PRIOR_ITEMS = [
     ("NONE", "Surroundings", "From what lies around it, the farther side first"),
     *(item for item in DEPTH_ITEMS if item[0] in {"preview", "transformers", "depthcrafter"}),

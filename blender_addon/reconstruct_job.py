@@ -6,6 +6,7 @@ from .compat import fcurves_of
 from .depth_files import depth_inputs
 from .errors import CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
+from .properties import READ_FROM_FILE
 
 
 def frames_to_use(scene) -> range:
@@ -53,11 +54,12 @@ def job_of(state, frames, solved):
     if options := depth_options(state, solved):
         params["depth_options"] = options
     inputs = {"plate": plate}
-    if state.depth_source == "file":
+    if state.depth_source in READ_FROM_FILE:
         depth = shots.absolute(state.depth_file)
         if not state.depth_file or not depth.is_file():
             raise ShotDataError("Choose a depth file, or another depth source.")
         inputs |= depth_inputs(depth, len(frames))
+    if state.depth_source == "file":
         params["depth_kind"] = state.depth_kind
     return params, inputs
 

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ex4d.depth.blender import BLENDER_OPTIONS, BlenderDepth
 from ex4d.depth.clip import (
     DEPTH_KINDS,
     DepthClip,
@@ -46,6 +47,7 @@ class SourceInfo:
 
 SOURCES: dict[str, SourceInfo] = {
     "file": SourceInfo(FileDepth.made_of, FILE_OPTIONS, needs_file=True),
+    "blender": SourceInfo(BlenderDepth.made_of, BLENDER_OPTIONS, needs_file=True),
     "tracked": SourceInfo(lambda options: TrackedDepth.made_of(options, depth_source), TRACKED_OPTIONS),
     "depthcrafter": SourceInfo(DepthCrafterDepth.made_of, DEPTHCRAFTER_OPTIONS),
     "transformers": SourceInfo(TransformersDepth.made_of, TRANSFORMERS_OPTIONS),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth from a file: what a renderer, a scanner or somebody else's model made. Exact, and checked before use.
 
-Also the way back of a corrected depth, and the way of a CG scene: Blender's Z pass is a file like any other.
+Also the way back of a corrected depth.
 """
 
 from collections.abc import Mapping
@@ -40,6 +40,7 @@ class FileDepth:
 
     name = "file"
     label = "Depth file"
+    maker = "file"  # named in the shot, before the file
     licence = "as the file's maker says"
     commercial_use = None
     cache_key = None
@@ -76,7 +77,7 @@ class FileDepth:
         if sky is not None and stored.sky is None:
             notices += (f"{sky.mean():.1%} of the depth shows no surface. It stands behind everything else, as sky.",)
         origin: dict[str, Any] = {
-            "source": f"file {self.path.name}",
+            "source": f"{self.maker} {self.path.name}",
             "licence": self.licence,
             "commercial_use": self.commercial_use,
             "focal_px": self.focal_px,

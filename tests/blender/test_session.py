@@ -64,6 +64,18 @@ def test_one_of_numbered_pictures_stands_for_all_of_them(fake, imported, tmp_pat
     }
 
 
+def test_a_z_pass_is_sent_as_numbered_files_whose_kind_nobody_has_to_say(fake, imported, tmp_path):
+    names = [f"render_{number:04d}.exr" for number in range(1, 6)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"any")
+    imported.depth_source, imported.depth_file = "blender", str(tmp_path / names[0])
+    bpy.ops.ex4d.reconstruct()
+    _, _, params, inputs, _ = fake.submitted[-1]
+    assert params["depth"] == "blender"
+    assert "depth_kind" not in params
+    assert [path.name for role, path in inputs.items() if role != "plate"] == names
+
+
 def test_a_plate_of_one_frame_takes_the_picture_that_was_chosen(addon, tmp_path):
     for name in ("z_0001.exr", "z_0002.exr"):
         (tmp_path / name).write_bytes(b"any")

@@ -341,7 +341,7 @@ print(hashlib.sha256(depth_source("preview").estimate(clip).depth.tobytes()).hex
 
 
 def test_sources_are_found_by_name(tmp_path):
-    assert set(SOURCES) == {"file", "tracked", "depthcrafter", "transformers", "preview"}
+    assert set(SOURCES) == {"file", "blender", "tracked", "depthcrafter", "transformers", "preview"}
     assert best_source() in SOURCES
     assert DEPTH_KINDS == ("z", "ray", "disparity", "inverse")
     with pytest.raises(DepthError, match="no depth source 'guess'"):

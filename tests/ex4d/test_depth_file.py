@@ -92,6 +92,23 @@ def test_an_unclear_exr_lists_its_channels_and_a_layer_chooses(tmp_path, depth):
         read(tmp_path / "colour.exr", clip_of(1))
 
 
+def test_blenders_z_pass_is_a_source_of_its_own_and_refuses_what_it_is_not(tmp_path, depth):
+    colour = depth[0].astype(np.float16)
+    for n, plane in enumerate(depth):
+        channels = {"ViewLayer.Combined.R": colour, "ViewLayer.Normal.Z": colour, "ViewLayer.Depth.Z": plane}
+        write_exr(tmp_path / f"render.{n + 1:04d}.exr", channels)
+    pattern = tmp_path / "render.####.exr"
+    found = depth_source("blender", SourceOptions(pattern)).estimate(clip_of())
+    np.testing.assert_array_equal(found.depth, depth)
+    assert found.source == "Blender Z pass render.####.exr"
+    with pytest.raises(DepthError, match="OpenEXR"):
+        depth_source("blender", SourceOptions(tmp_path / "z.png"))
+    with pytest.raises(DepthError, match="holds z, got the kind 'disparity'"):
+        depth_source("blender", SourceOptions(pattern, depth_kind="disparity"))
+    with pytest.raises(DepthError, match="no option invert"):
+        depth_source("blender", SourceOptions(pattern, values={"invert": "yes"}))
+
+
 @pytest.mark.parametrize(
     ("nothing", "dtype"), [(1e10, np.float32), (np.inf, np.float32), (65504, np.float16), (np.inf, np.float16)]
 )
