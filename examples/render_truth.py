@@ -158,7 +158,8 @@ def lens_of(camera: bpy.types.Object, width: int, height: int) -> np.ndarray:
 def set_up_depth(scene: bpy.types.Scene) -> None:
     """Every surface glows with its distance along the view axis; nothing else adds to it."""
     material = bpy.data.materials.new("depth")
-    material.use_nodes = True
+    if bpy.app.version < (5, 0, 0):  # from then on every material has nodes
+        material.use_nodes = True
     tree = material.node_tree
     tree.nodes.clear()
     glow, out = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
