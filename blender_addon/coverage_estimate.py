@@ -68,8 +68,8 @@ def read_samples(path: Path) -> PlateSamples:
 def unseen_shares(samples: PlateSamples, path: SampledPath) -> np.ndarray:
     """Return which share of each picture the plate does not show, 0 to 1. float64 [N]
 
-    Too low where things stand before each other, for what is hidden counts as seen: of a smooth plate within 0.04 of what
-    Check Coverage measures, of the sample plate 0.17 where that says 0.26.
+    Too low where things stand before each other, for what is hidden counts as seen: on a smooth plate within 0.04 of
+    Check Coverage, on the sample plate 0.17 where that measures 0.26.
     """
     shares = np.empty(len(path.source_frame))
     for n, source in enumerate(path.source_frame.astype(np.intp)):
