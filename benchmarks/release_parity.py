@@ -48,7 +48,9 @@ def main() -> None:
     if options.device == "cuda" and options.dtype == "float32":
         parser.error("the release has no float32 on CUDA: add --dtype bfloat16")
     torch.set_num_threads(1)
-    declare_torchvision_operators()
+    sys.path.insert(0, str(ROOT / "tests"))
+    import torchvision_shim  # noqa: F401
+
     if options.exchange is not None:
         np.savez(options.exchange / "release.npz", **release_run(options))
         return
@@ -385,17 +387,6 @@ class NoAutocast(Autocast):
 
     def __exit__(self, *error: Any) -> None:
         pass
-
-
-def declare_torchvision_operators() -> None:
-    """See tests/torchvision_shim.py."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        globals()["_library"] = library  # its declarations last as long as the object
 
 
 if __name__ == "__main__":
