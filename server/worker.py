@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ex4d.errors import Cancelled, Ex4dError
+from ex4d.pipes import take_pipes
 from ex4d.progress import Progress, ProgressCallback
 
 from .failures import classify
@@ -157,7 +158,7 @@ def main() -> int:
     die_with_parent(arguments.parent)
     die_before_others()
     faulthandler.enable()
-    commands, reports = _take_pipes()
+    commands, reports = take_pipes()
     # Only the server decides when a worker stops: a Ctrl-C in the server's terminal reaches both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log = start_log(arguments.log, "ex4d.worker")
@@ -178,16 +179,6 @@ def die_before_others() -> None:
     """Have a Linux kernel that runs out of memory end this process rather than the server or Blender."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-
-
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep stdin and stdout for ourselves; what a library prints goes to stderr, which is a log file."""
-    commands, reports = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return commands, reports
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO, get_args
@@ -24,6 +25,7 @@ from ex4d.generation.wan.denoise import Branch, Velocity
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.parallel import Network
 from ex4d.generation.wan.ranks import Ranks
+from ex4d.pipes import take_pipes
 
 _LOOK_S = 1.0  # between looks whether the painting process is still there
 
@@ -87,7 +89,7 @@ class Worker:
 
 def main() -> int:
     parent = int(sys.argv[1])
-    commands, reports = _take_pipes()
+    commands, reports = map(TextIOWrapper, take_pipes())
     inbox: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(commands, inbox), name="commands", daemon=True).start()
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
@@ -114,16 +116,6 @@ def _watch(parent: int) -> None:
     while os.name != "posix" or os.getppid() == parent:
         time.sleep(_LOOK_S)
     os._exit(0)
-
-
-def _take_pipes() -> tuple[TextIO, TextIO]:
-    """Keep stdin and stdout for ourselves; what a library prints goes to stderr."""
-    commands, reports = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return commands, reports
 
 
 if __name__ == "__main__":
