@@ -6,7 +6,7 @@ from .compat import fcurves_of
 from .depth_files import depth_inputs
 from .errors import CameraPathError, ShotDataError
 from .path_sampling import lens_of_camera
-from .properties import READ_FROM_FILE
+from .properties.reconstruct import READ_FROM_FILE
 
 
 def frames_to_use(scene) -> range:

@@ -11,7 +11,7 @@ import numpy as np
 from . import cameras, coverage_strip, display_mesh, motion, plate_time, session, shots, solve
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, ShotDataError
-from .properties import DEPTH_KIND_ITEMS, RESEARCH_ONLY
+from .properties.reconstruct import DEPTH_KIND_ITEMS, RESEARCH_ONLY
 from .reconstruct_job import frames_to_use, job_of, takes_distances, uses_solve
 
 # Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.

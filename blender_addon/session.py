@@ -56,6 +56,7 @@ class Step(Enum):
     RECONSTRUCT = auto()
     COVERAGE = auto()
     TAKE = auto()
+    RESULT = auto()
 
 
 @dataclass

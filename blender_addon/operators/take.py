@@ -31,7 +31,7 @@ class EX4D_OT_load_result(StepOperator, Operator):
     """Put a take's result, or one of its passes, into the sequencer, above the plate"""
 
     bl_idname, bl_label = "ex4d.load_result", "Load Result"
-    step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy, grey.no_take)
+    step, reasons = Step.RESULT, (grey.no_shot, grey.no_reconstruction, grey.busy, grey.no_take)
 
     part: EnumProperty(name="Load", items=PASS_ITEMS, options={"SKIP_SAVE"})  # the button means the result
     take: StringProperty(name="Take", description="Empty: the one selected in the list", options={"SKIP_SAVE"})
@@ -46,7 +46,7 @@ class EX4D_OT_refresh_takes(StepOperator, Operator):
     """Look which takes lie beside the shot: those of other files and of the command line too"""
 
     bl_idname, bl_label = "ex4d.refresh_takes", "Refresh Takes"
-    step, reasons = Step.TAKE, (grey.no_shot, grey.no_reconstruction, grey.busy)
+    step, reasons = Step.RESULT, (grey.no_shot, grey.no_reconstruction, grey.busy)
 
     def start(self, context):
         take_list.refresh(context.scene)

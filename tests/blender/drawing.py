@@ -73,7 +73,7 @@ def draw_panels(addon):
     """Draw all panels; return their texts."""
     texts = []
     for cls in addon.panels.CLASSES:
-        if not issubclass(cls, bpy.types.Panel):
+        if not issubclass(cls, bpy.types.Panel) or not getattr(cls, "poll", lambda context: True)(Context()):
             continue
         parts = {name: getattr(cls, name) for name in dir(cls) if name.startswith("draw_")}
         panel = type("Panel", (), {"layout": Layout(texts), **parts})()

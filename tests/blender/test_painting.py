@@ -43,7 +43,7 @@ def test_the_panel_offers_what_the_library_has(addon, library):
     ]
     assert library["modes"][painting.DEFAULT_QUALITY][2] == painting.DEFAULT_STEPS
     assert {name for name, *_ in painting.ENGINE_ITEMS} == {"auto", *library["engines"]}
-    assert {name for name, *_ in properties.DEPTH_ITEMS} == {"auto", *library["sources"]}
+    assert {name for name, *_ in properties.reconstruct.DEPTH_ITEMS} == {"auto", *library["sources"]}
 
 
 def test_settings_left_alone_are_not_sent(addon, scene):

@@ -69,15 +69,14 @@ def test_a_failure_is_told_under_the_button_that_caused_it(addon, drawn, fake, i
 @pytest.mark.parametrize(("eta_s", "said"), [(None, "Painting"), (0.4, "Painting"), (12.3, "Painting, 12 s left")])
 def test_the_time_left_is_told_from_one_second_on(addon, eta_s, said):
     addon.session.current.is_connected = True
-    assert (
-        addon.panels.job_text(addon.session.RunningJob("id", "take_01", print, stage="Painting", eta_s=eta_s)) == said
-    )
+    job = addon.session.RunningJob("id", "take_01", print, stage="Painting", eta_s=eta_s)
+    assert addon.panels.parts.job_text(job) == said
 
 
 def test_bytes_are_told_as_a_share(addon):
     addon.session.current.is_connected = True
     job = addon.session.RunningJob("id", "take_01", print, stage="Hashing", i=5 << 20, n=20 << 20, message="5/20")
-    assert addon.panels.job_text(job) == "Hashing 25%"
+    assert addon.panels.parts.job_text(job) == "Hashing 25%"
 
 
 def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake, imported):
@@ -127,13 +126,13 @@ def test_long_texts_are_broken_between_words(addon):
     def fits(line):
         return len(line) <= 12
 
-    assert addon.panels.lines_of("a word and an unbreakablelongword end", fits) == [
+    assert addon.panels.parts.lines_of("a word and an unbreakablelongword end", fits) == [
         "a word and",
         "an",
         "unbreakablelongword",
         "end",
     ]
-    assert addon.panels.lines_of("", fits) == [""]
+    assert addon.panels.parts.lines_of("", fits) == [""]
 
 
 def test_a_sentence_says_why_a_button_is_grey(addon, fake, imported):

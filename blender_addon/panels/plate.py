@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Step 1: the plate."""
+
+import bpy
+from bpy.types import Panel
+
+from ..session import Step
+from .parts import SidebarPanel, button, facts, outcome, wrapped
+
+
+class EX4D_PT_plate(SidebarPanel, Panel):
+    bl_label = "Plate"
+
+    def draw_step(self, layout, context, state):
+        layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
+        row = layout.row(align=True)
+        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Clip", icon="TRACKER")
+        row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
+        if state.shot_id:
+            layout.label(text=state.shot_name, icon="CAMERA_DATA")
+            size, length = f"{state.plate_width} x {state.plate_height}", f"{state.film_frames} frames"
+            layout.label(text=f"{size}, {length}, {state.plate_fps:.6g} fps", icon="BLANK1")
+            if state.plate_notice and not state.is_reconstructed:
+                facts(layout, context, [(line, "INFO") for line in state.plate_notice.splitlines()])
+            if not bpy.data.filepath:
+                wrapped(layout, context, "Save the file first: the shot then lies beside it.", "INFO")
+            elif state.shot_image is not None and not state.shot_image.filepath.startswith("//"):
+                wrapped(layout, context, "The shot does not lie beside the file.", "INFO")
+                button(layout, Step.PLATE, "ex4d.gather_files", "FILE_FOLDER")
+        outcome(layout, context, Step.PLATE)
