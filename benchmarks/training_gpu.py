@@ -5,7 +5,9 @@
 
 Clips are 49x512x512, encoded already, as they are while training runs. A step is everything between two lines of the
 log: reading the clips, noise, forward, backward with every block computed twice, clipping, AdamW, the mean of the
-weights. The first two steps of a run are not counted. Batches go on until one does not fit.
+weights. The first step of a run is not counted. Without --batches it measures 1 and 2 clips per step, reckons from both
+peaks how many should fit, and goes on from there to the largest number that does. It ends within --minutes: a run that
+would take longer has fewer steps, or is left out and said.
 """
 
 import argparse
@@ -31,7 +33,9 @@ from ex4d.training.loop import Trainer
 from ex4d.training.network import TrainedNetwork
 from ex4d.training.selection import Selection
 
-WARM_UP = 2  # steps
+WARM_UP = 1  # steps
+FEWEST_STEPS = 2  # one of them counts
+SET_UP_S = 15  # at most, for the networks of one run
 
 
 @dataclass
@@ -93,48 +97,92 @@ def measured(size: Size, batch: int, checkpointing: bool, steps: int) -> Run:
     )
 
 
-def emptied() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def fitting(size: Size, batch: int, checkpointing: bool, steps: int) -> Run | None:
+    """None when memory does not suffice; all of it is free again."""
+    try:
+        return measured(size, batch, checkpointing, steps)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def show(text: str) -> None:
     print(text, flush=True)
 
 
+class Table:
+    """Runs, one line each as soon as it is measured."""
+
+    def __init__(self, size: Size, steps: int, minutes: float) -> None:
+        self._size, self._steps, self._end = size, steps, time.monotonic() + 60 * minutes
+        self.runs: list[Run] = []
+        show("| learning | clips per step | blocks | seconds per step | seconds per clip | peak | checkpoint |")
+        show("|---|---|---|---|---|---|---|")
+
+    def measure(self, batch: int, checkpointing: bool) -> Run | None:
+        """A line more; None when memory or time does not suffice."""
+        blocks = "twice" if checkpointing else "once"
+        steps = self._steps
+        if self.runs:
+            left_s = self._end - time.monotonic() - SET_UP_S
+            steps = min(steps, int(left_s / (self.runs[-1].step_s / self.runs[-1].batch * batch)))
+        if steps < FEWEST_STEPS:
+            show(f"| | {batch} | {blocks} | no time left: --minutes | | | |")
+            return None
+        run = fitting(self._size, batch, checkpointing, steps)
+        if run is None:
+            show(f"| | {batch} | {blocks} | does not fit | | | |")
+            return None
+        self.runs.append(run)
+        row = (f"{run.learning / 1e6:.1f} M", batch, blocks, f"{run.step_s:.2f}", f"{run.step_s / batch:.2f}")
+        show("| " + " | ".join(map(str, (*row, f"{run.peak_gib:.1f} GiB", f"{run.save_s:.1f} s"))) + " |")
+        return run
+
+    def largest(self, total_gib: float, most: int) -> None:
+        """One clip per step, two, and from there the largest number that fits."""
+        one, two = self.measure(1, True), self.measure(2, True)
+        if one is None or two is None:
+            return
+        each = two.peak_gib - one.peak_gib
+        batch = max(3, min(most, 1 + int((total_gib - one.peak_gib) / each) if each > 0 else 3))
+        if self.measure(batch, True) is not None:
+            while batch < most and self.measure(batch := batch + 1, True) is not None:
+                pass
+        else:
+            while batch > 3 and self.measure(batch := batch - 1, True) is None:
+                pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6], help="clips per step")
-    parser.add_argument("--steps", type=int, default=6, help="per batch size")
-    parser.add_argument("--all-remembered", action="store_true", help="also without computing blocks twice")
+    parser.add_argument("--batches", type=int, nargs="+", help="clips per step (default 1, 2, and the most that fit)")
+    parser.add_argument("--most", type=int, default=16, help="clips per step, where more would fit")
+    parser.add_argument("--steps", type=int, default=5, help="per batch size")
+    parser.add_argument("--minutes", type=float, default=5.5, help="for all of it")
+    parser.add_argument("--all-remembered", action="store_true", help="also one clip without computing blocks twice")
     parser.add_argument("--write", type=Path, help="all figures as JSON")
     parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU: tries the script itself")
     arguments = parser.parse_args()
     size = TINY if arguments.tiny else Size()
     machine = "CPU" if arguments.tiny else torch.cuda.get_device_name()
-    show(f"{machine}, torch {torch.__version__}, {size.frames}x{size.height}x{size.width}")
-    show("| learning | clips per step | blocks | seconds per step | seconds per clip | peak | checkpoint |")
-    show("|---|---|---|---|---|---|---|")
-    runs: list[Run] = []
-    for checkpointing in (True, False) if arguments.all_remembered else (True,):
-        blocks = "twice" if checkpointing else "once"
+    total_gib = 1.0 if arguments.tiny else torch.cuda.mem_get_info()[0] / 2**30
+    show(f"{machine}, {total_gib:.1f} GiB free, torch {torch.__version__}, {size.frames}x{size.height}x{size.width}")
+    table = Table(size, arguments.steps, arguments.minutes)
+    if arguments.all_remembered:
+        table.measure(1, False)
+    if arguments.batches is None:
+        table.largest(total_gib, arguments.most)
+    else:
         for batch in arguments.batches:
-            try:
-                run = measured(size, batch, checkpointing, arguments.steps)
-            except torch.OutOfMemoryError:
-                show(f"| | {batch} | {blocks} | does not fit | | | |")
-                break
-            finally:
-                emptied()
-            runs.append(run)
-            row = (f"{run.learning / 1e6:.1f} M", batch, blocks, f"{run.step_s:.2f}", f"{run.step_s / batch:.2f}")
-            show("| " + " | ".join(map(str, (*row, f"{run.peak_gib:.1f} GiB", f"{run.save_s:.1f} s"))) + " |")
+            table.measure(batch, True)
     if arguments.write:
         told = {
             "machine": machine,
             "torch": torch.__version__,
-            "runs": [vars(run) for run in runs],
+            "runs": [vars(run) for run in table.runs],
         }
         arguments.write.write_text(json.dumps(told, indent=1), encoding="utf-8")
 

@@ -23,13 +23,14 @@ import numpy as np
 from ex4d.camera import pinhole_intrinsics
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.raster.cpu import CpuRasteriser
-from ex4d.training.dataset import Record, write_sample
 from ex4d.training.jitter import jittered, random_jitter
 from ex4d.training.masks import cleaned, rendering_masks
 from ex4d.training.options import PrepareOptions
 from ex4d.training.paths import random_path
 from ex4d.training.prepare import prepare
+from ex4d.training.records import Record
 from ex4d.training.sample import CLEANED_PX, Task, make_sample
+from ex4d.training.shards import write_sample
 from ex4d.training.tracking_masks import random_holes, tracking_masks
 from ex4d.video import read_video
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -28,7 +28,10 @@ from ex4d.generation.wan.settings import PROMPT
 from ex4d.generation.wan.tensors import read_tensors
 from ex4d.progress import ProgressCallback, track
 from ex4d.storage import replacing
-from ex4d.training.dataset import Dataset, Record, Sample
+from ex4d.training.records import Record, Sample
+
+if TYPE_CHECKING:  # a GPU without video libraries can learn from what is encoded
+    from ex4d.training.dataset import Dataset
 
 SCHEMA = 1  # of the files: raised when they are made differently
 CLIP_TENSORS = ("clean", *(field.name for field in fields(Seen)))
@@ -94,7 +97,7 @@ def encoders_id(files: WanFiles, dtype: torch.dtype) -> str:
 
 def encode_missing(
     cache: LatentCache,
-    dataset: Dataset,
+    dataset: "Dataset",
     numbers: Iterable[int],
     models: WanModels,
     progress: ProgressCallback | None = None,

@@ -15,9 +15,10 @@ import cv2
 
 from ex4d.errors import Cancelled, InputError, MachineError
 from ex4d.progress import Progress, ProgressCallback
-from ex4d.training.dataset import DamagedShardError, read_record
 from ex4d.training.options import PrepareOptions
+from ex4d.training.records import DamagedShardError
 from ex4d.training.sample import Made, Task, make_sample
+from ex4d.training.shards import read_record
 
 PARTS, SHEETS = ".parts", "sheets"
 TICK_S = 0.5  # how often a waiting run looks whether it is to stop

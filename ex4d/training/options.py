@@ -9,7 +9,7 @@ from ex4d.depth import DEPTH_KINDS, DepthKind
 from ex4d.document import Json
 from ex4d.errors import InputError
 from ex4d.raster import RASTERISERS
-from ex4d.training.dataset import FRAME_STEP, MASK_KINDS, SIDE_STEP
+from ex4d.training.records import FRAME_STEP, MASK_KINDS, SIDE_STEP
 
 # The paper mixes rendering and tracking masks and finds both needed; in which shares is not published in what we could
 # read. Halves, with some of the rendering half having tracked holes as well.

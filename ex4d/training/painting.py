@@ -18,8 +18,8 @@ from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.settings import NEGATIVE_PROMPT, PaintSettings
 from ex4d.training.adapter import fresh_camera_encoder, whole
 from ex4d.training.config import TrainConfig
-from ex4d.training.dataset import Sample
 from ex4d.training.latents import caption
+from ex4d.training.records import Sample
 from ex4d.video import write_video
 
 if TYPE_CHECKING:

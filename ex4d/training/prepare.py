@@ -19,11 +19,13 @@ from ex4d.depth.known import KNOWN_OPTIONS
 from ex4d.errors import InputError
 from ex4d.licence import allowed_by_all
 from ex4d.progress import ProgressCallback
-from ex4d.training.dataset import INDEX, DatasetError, Index, Record, Shard, join, read_index, write_index
+from ex4d.training.dataset import INDEX, Index, Shard, read_index, write_index
 from ex4d.training.making import PARTS, Job, Outcome, make_samples
 from ex4d.training.options import PrepareOptions
 from ex4d.training.plan import found_videos, planned
+from ex4d.training.records import DatasetError, Record
 from ex4d.training.sample import Made
+from ex4d.training.shards import join
 
 SHARD_SAMPLES = 64  # 0.5 to 0.9 GB of 49 frames at 512 x 512
 

@@ -21,11 +21,12 @@ from ex4d.raster.cpu import CpuRasteriser
 from ex4d.storage import replacing
 from ex4d.training.captions import caption_of
 from ex4d.training.cuts import cut_after
-from ex4d.training.dataset import MASK_KINDS, MaskKind, Record, write_sample
 from ex4d.training.jitter import jittered, random_jitter
 from ex4d.training.masks import cleaned, rendering_masks
 from ex4d.training.options import PrepareOptions
 from ex4d.training.paths import random_path
+from ex4d.training.records import MASK_KINDS, MaskKind, Record
+from ex4d.training.shards import write_sample
 from ex4d.training.sheets import sheet
 from ex4d.training.tracking_masks import STEP_PX, random_holes, tracking_masks
 from ex4d.training.working import fitted, scale_to, working_size

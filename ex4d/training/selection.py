@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ex4d.errors import InputError
-from ex4d.training.dataset import Record
+from ex4d.training.records import Record
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from ex4d.camera import Array
-from ex4d.training.dataset import Record
+from ex4d.training.records import Record
 
 COLUMNS = 7
 THUMBNAIL_PX = 200  # longer side of each picture

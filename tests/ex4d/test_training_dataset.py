@@ -8,21 +8,9 @@ import numpy as np
 import pytest
 
 from ex4d.errors import ShapeError
-from ex4d.training.dataset import (
-    INDEX,
-    DamagedShardError,
-    Dataset,
-    DatasetError,
-    Index,
-    Record,
-    Shard,
-    join,
-    read_index,
-    read_record,
-    read_sample,
-    write_index,
-    write_sample,
-)
+from ex4d.training.dataset import INDEX, Dataset, Index, Shard, read_index, write_index
+from ex4d.training.records import DamagedShardError, DatasetError, Record
+from ex4d.training.shards import join, read_record, read_sample, write_sample
 
 
 def record(key="0123456789abcdef", **changes):

@@ -17,10 +17,12 @@ from ex4d.cli import main
 from ex4d.errors import Cancelled, InputError, LicenceError
 from ex4d.generation.wan.settings import PROMPT
 from ex4d.training.cuts import cut_after
-from ex4d.training.dataset import Dataset, DatasetError, read_index, read_record
+from ex4d.training.dataset import Dataset, read_index
 from ex4d.training.making import PARTS, SHEETS
 from ex4d.training.options import PrepareOptions
 from ex4d.training.prepare import prepare
+from ex4d.training.records import DatasetError
+from ex4d.training.shards import read_record
 from ex4d.video import read_video, write_video
 
 OPTIONS = PrepareOptions(frame_count=5, size=(64, 48))

@@ -20,10 +20,12 @@ from ex4d.generation.wan.conditions import conditions_of, eroded
 from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.reference_vae import ReferenceVae
 from ex4d.training.config import TrainConfig, read_config
-from ex4d.training.dataset import Index, Record, Sample, Shard, join, write_index, write_sample
+from ex4d.training.dataset import Index, Shard, write_index
 from ex4d.training.journal import Journal
 from ex4d.training.latents import LatentCache, encode
+from ex4d.training.records import Record, Sample
 from ex4d.training.selection import select
+from ex4d.training.shards import join, write_sample
 from ex4d.video import read_video
 
 
