@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
-from ex4d.errors import MachineError
+from ex4d.errors import InputError, MachineError
 
 E4M3_LARGEST = 448.0  # the largest number of torch.float8_e4m3fn
 SMALLEST_SCALE = 1e-12  # of a row of zeros
@@ -84,11 +84,15 @@ def quantise(dit: torch.nn.Module) -> None:
 
 
 def quantise_block(block: torch.nn.Module) -> None:
-    """Replace the linears of one block: for weights that arrive block by block. Which ones stay, `quantise` says."""
+    """Replace the linears of one block: for weights that arrive block by block. Which ones stay, `quantise` says.
+
+    Raises:
+        InputError: a LoRA lies beside one of them.
+    """
     for parent in list(block.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear:
-                setattr(parent, name, RowScaledLinear(child))
+            if isinstance(child, torch.nn.Linear):
+                setattr(parent, name, RowScaledLinear(_plain(child)))
 
 
 def is_quantised(dit: torch.nn.Module) -> bool:
@@ -96,9 +100,25 @@ def is_quantised(dit: torch.nn.Module) -> bool:
 
 
 def linear_of(module: torch.nn.Module) -> Linear:
-    """The tensors of a `torch.nn.Linear` or `RowScaledLinear`, not copied."""
-    scale = module.scale if isinstance(module, RowScaledLinear) else None
-    return Linear(module.weight, module.bias, scale)  # type: ignore[arg-type, unused-ignore]
+    """The tensors of a `torch.nn.Linear` or `RowScaledLinear`, not copied.
+
+    Raises:
+        InputError: a LoRA lies beside them, which they would not tell of.
+    """
+    if isinstance(module, RowScaledLinear):
+        return Linear(module.weight, module.bias, module.scale)
+    plain = _plain(module)
+    return Linear(plain.weight, plain.bias)
+
+
+def _plain(module: torch.nn.Module) -> torch.nn.Linear:
+    """A linear that computes with its weight and its bias and nothing else."""
+    if type(module) is not torch.nn.Linear:
+        raise InputError(
+            f"Only quality 'reference' computes with a LoRA beside the weights ({type(module).__name__}). Load the "
+            "weights with precision 'fast', which adds the LoRA to them."
+        )
+    return module
 
 
 def quantised(x: torch.Tensor) -> Rows:
