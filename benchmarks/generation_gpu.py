@@ -8,7 +8,7 @@ noise. Timed is one job from conditioning in memory to frames in memory, warm: a
 reference" is the distance of the frames and of the clean latents that each step expects. With random weights it tells
 of arithmetic, not of pictures; how many forwards a cache of steps saves depends on the weights.
 
-The release runs a few steps only, without its text encoder, in a process of its own, for it brings its own diffsynth.
+The release runs in a process of its own, for it brings its own diffsynth.
 """
 
 import argparse
@@ -40,8 +40,6 @@ from random_generation import (
 )
 
 from ex4d.generation.wan.modes import MODES, Mode
-
-RELEASE_STEPS = 4  # wan_release.py's
 
 
 class Words(torch.nn.Module):
@@ -234,16 +232,13 @@ def every_mode(size: Size, modes: list[Mode], release_frames: np.ndarray | None)
         if mode.fp8 and not is_quantised(models.dit):
             quantise(models.dit)
         emptied(size)
-        if mode.name == "reference" and release_frames is not None:
-            ours = painted(models, mode, RELEASE_STEPS, size)
-            show(f"reference after {RELEASE_STEPS} steps from the release's frames: "
-                 f"{decibels(ours.frames, release_frames, 255):.1f} dB, "
-                 f"{(ours.frames != release_frames).mean():.2%} of bytes differ")  # fmt: skip
-        else:
-            painted(models, mode, 2, size)
+        painted(models, mode, 2, size)
         job = painted(models, mode, mode.steps, size)
         jobs.append(compared(job, jobs[0]) if jobs else job)
         show(line(job))
+        if mode.name == "reference" and release_frames is not None:
+            show(f"from the release's frames: {decibels(job.frames, release_frames, 255):.1f} dB, "
+                 f"{(job.frames != release_frames).mean():.2%} of bytes differ")  # fmt: skip
     return jobs
 
 
@@ -279,18 +274,6 @@ def main() -> None:
     size = TINY if arguments.tiny else Size()
     machine = "CPU" if arguments.tiny else torch.cuda.get_device_name()
     show(f"{machine}, torch {torch.__version__}, {size.frames}x{size.height}x{size.width}")
-    frames = None
-    if arguments.release:
-        with tempfile.TemporaryDirectory() as folder:
-            to = Path(folder) / "frames.npy"
-            script = Path(__file__).with_name("wan_release.py")
-            command = [sys.executable, str(script), str(arguments.release), str(to)]
-            subprocess.run([*command, *(["--tiny"] if arguments.tiny else [])], check=True)
-            frames = np.load(to)
-    show(
-        "| quality | total | forwards | one forward | encode + decode | peak | frames | latents: first / worst / last |"
-    )
-    show("|---|---|---|---|---|---|---|---|")
     modes = [MODES[name] for name in arguments.modes]
     if arguments.steps is not None:
         modes = [replace(mode, steps=min(arguments.steps, mode.steps)) for mode in modes]
@@ -298,6 +281,18 @@ def main() -> None:
         modes = [
             replace(mode, cache_threshold=arguments.cache_threshold) if mode.cache_threshold else mode for mode in modes
         ]
+    show(
+        "| quality | total | forwards | one forward | encode + decode | peak | frames | latents: first / worst / last |"
+    )
+    show("|---|---|---|---|---|---|---|---|")
+    frames = None
+    if arguments.release:
+        with tempfile.TemporaryDirectory() as folder:
+            to = Path(folder) / "frames.npy"
+            script = Path(__file__).with_name("wan_release.py")
+            command = [sys.executable, str(script), str(arguments.release), str(to), "--steps", str(modes[0].steps)]
+            subprocess.run([*command, *(["--tiny"] if arguments.tiny else [])], check=True)
+            frames = np.load(to)
     jobs = every_mode(size, modes, frames)
     for job in jobs:
         show(f"{job.name}: asked in steps {job.steps}; latents " + " ".join(f"{db:.1f}" for db in job.latents_db))

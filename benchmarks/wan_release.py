@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A few steps of the EX-4D release's own pipeline with random weights, for generation_gpu.py.
+"""The EX-4D release's own pipeline with random weights, for generation_gpu.py.
 
-In a process of its own, for the release brings its own diffsynth.
+In a process of its own, for the release brings its own diffsynth. Its text encoder stands aside, as ours does there.
 """
 
 import argparse
@@ -31,11 +31,9 @@ from random_generation import (
     words,
 )
 
-STEPS = 4
 
-
-def release(folder: Path, size: Size, to: Path) -> None:
-    """A few steps of the release's pipeline, its own memory management included."""
+def release(folder: Path, size: Size, steps: int, to: Path) -> None:
+    """One warm job of the release's pipeline, its own memory management included; a job of two steps goes before."""
     pipeline_module = release_modules(folder)
     dit_module = sys.modules["diffsynth.models.wan_video_dit"]
     from diffsynth.models.camera import CamVidEncoder
@@ -72,36 +70,42 @@ def release(folder: Path, size: Size, to: Path) -> None:
     mask = mask.float().expand(3, -1, -1, -1)
     video = (color.permute(3, 0, 1, 2).float() / 255.0 * mask).to(torch.bfloat16) * 2 - 1
     mask = mask.to(torch.bfloat16) * 2 - 1
-    times: list[float] = []
+    half = size.dtype == torch.bfloat16
 
-    def steps(timesteps: Any) -> Any:
-        for timestep in timesteps:
-            if size.device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-            yield timestep
+    def painted(steps: int) -> tuple[list[Any], float, float]:
+        """Frames, seconds and the median seconds of one step."""
+        times: list[float] = []
 
-    start = time.perf_counter()
-    with torch.no_grad(), torch.amp.autocast(size.device.type, torch.bfloat16, enabled=size.dtype == torch.bfloat16):
-        frames = pipe(
-            prompt=PROMPTS[0],
-            negative_prompt=PROMPTS[1],
-            video=video.to(size.device, size.dtype)[None],
-            mask=mask.to(size.device, size.dtype)[None],
-            num_inference_steps=STEPS,
-            seed=0,
-            tiled=False,
-            height=size.height,
-            width=size.width,
-            num_frames=size.frames,
-            progress_bar_cmd=steps,
-        )
-    total = time.perf_counter() - start
-    step = statistics.median(b - a for a, b in itertools.pairwise(times[1:]))  # the first one is cold
+        def marked(timesteps: Any) -> Any:
+            for timestep in timesteps:
+                if size.device.type == "cuda":
+                    torch.cuda.synchronize()
+                times.append(time.perf_counter())
+                yield timestep
+
+        start = time.perf_counter()
+        with torch.no_grad(), torch.amp.autocast(size.device.type, torch.bfloat16, enabled=half):
+            frames = pipe(
+                prompt=PROMPTS[0],
+                negative_prompt=PROMPTS[1],
+                video=video.to(size.device, size.dtype)[None],
+                mask=mask.to(size.device, size.dtype)[None],
+                num_inference_steps=steps,
+                seed=0,
+                tiled=False,
+                height=size.height,
+                width=size.width,
+                num_frames=size.frames,
+                progress_bar_cmd=marked,
+            )
+        return frames, time.perf_counter() - start, statistics.median(b - a for a, b in itertools.pairwise(times))
+
+    painted(2)
+    frames, total, step = painted(steps)
     peak = torch.cuda.max_memory_allocated() / 2**30 if size.device.type == "cuda" else 0.0
     np.save(to, np.stack([np.asarray(frame) for frame in frames]))
-    print(f"release: {step:.3f} s per step; {total - STEPS * step:.1f} s outside, cold, no text encoder; "
-         f"peak {peak:.1f} GiB")  # fmt: skip
+    print(f"| the release's code, no text encoder | {total:.1f} s | {2 * steps} | {step / 2:.3f} s | "
+          f"{total - steps * step:.1f} s | {peak:.1f} GiB | | |", flush=True)  # fmt: skip
 
 
 def release_modules(folder: Path) -> Any:
@@ -125,6 +129,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="checkout of the release")
     parser.add_argument("frames", type=Path, help="where its frames go, .npy")
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
-    release(arguments.folder, TINY if arguments.tiny else Size(), arguments.frames)
+    release(arguments.folder, TINY if arguments.tiny else Size(), arguments.steps, arguments.frames)
