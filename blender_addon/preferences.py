@@ -28,22 +28,26 @@ class EX4D_Preferences(AddonPreferences):
         self.layout.label(text="Leave empty to use the server that was started last on this computer.")
 
 
-def server_command(context):
-    """Return the words that run ex4d, or None where none is known.
+def server_program(context) -> str:
+    """Return what the artist wrote into the preferences."""
+    return context.preferences.addons[__package__].preferences.server_command.strip()
+
+
+def server_command(program: str) -> list[str] | None:
+    """Return the words that run ex4d, or None where none is known. Looks for files: for the background thread.
 
     The preference decides; if it is empty, the server started last, then an ex4d on the PATH.
 
     Raises:
         PreferencesError: the preference is no command line.
     """
-    text = context.preferences.addons[__package__].preferences.server_command.strip()
-    if not text:
+    if not program:
         candidates = (recorded_command(), ["ex4d"])
         return next((words for words in candidates if words and shutil.which(words[0])), None)
-    if Path(text).is_file() or shutil.which(text):  # a path may hold spaces
-        return [text]
+    if Path(program).is_file() or shutil.which(program):  # a path may hold spaces
+        return [program]
     try:
-        words = shlex.split(text, posix=sys.platform != "win32")  # on Windows a backslash is part of a path
+        words = shlex.split(program, posix=sys.platform != "win32")  # on Windows a backslash is part of a path
     except ValueError as error:
         raise PreferencesError(
             f"Server Program in the extension's preferences is no command: {error}. Correct it, or leave it empty."

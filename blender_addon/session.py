@@ -5,7 +5,6 @@ All network and disk work happens in BackgroundClient's thread. `drain` hands it
 calls it in the graphical Blender, a script calls it (or `wait`) where no timers run. Nothing here is saved or undone.
 """
 
-import sys
 import threading
 import time
 import traceback
@@ -17,10 +16,11 @@ from pathlib import Path
 
 import bpy
 
-from . import job_picture
+from . import job_picture, server_words
 from .errors import ArtistError
 from .shared_protocol.background import BackgroundClient
-from .shared_protocol.errors import NotRunning, ServerLost
+from .shared_protocol.connection import Connection
+from .shared_protocol.errors import NotPaired, ServerLost
 from .shared_protocol.events import (
     CallDone,
     CallFailed,
@@ -36,15 +36,6 @@ TICK_S = 0.1  # between two looks while a job runs
 BUSY_TICK_S = 0.01  # while the mesh is being built
 BUDGET_S = 0.008  # of the main thread per look
 
-SERVER_PROGRAM = ".venv\\Scripts\\ex4d.exe" if sys.platform == "win32" else ".venv/bin/ex4d"
-NO_SERVER_PROGRAM = (
-    f"Run `python3 dev.py setup` in the clone, then `{SERVER_PROGRAM} server start` once, or name the program in "
-    "Edit > Preferences > Add-ons > EX-4D Reshoot."
-)
-# The link gives up after a minute (shared_protocol/link.py), and the job then fails.
-JOB_WAITS = "The job goes on by itself if the server runs again within a minute."
-CONNECT_AGAIN = "Connect again."
-
 Files = dict[str, Path]
 Slices = Iterator[tuple[int, int]]  # yields (slices done, slices in all); finishes its work when exhausted
 
@@ -52,11 +43,21 @@ Slices = Iterator[tuple[int, int]]  # yields (slices done, slices in all); finis
 class Step(Enum):
     """Whose button was pressed last: the panel that shows what is under way and how it ended."""
 
+    SERVER = auto()
     PLATE = auto()
     RECONSTRUCT = auto()
     COVERAGE = auto()
     TAKE = auto()
     RESULT = auto()
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where jobs go."""
+
+    name: str = ""  # of a paired one; empty: this computer's
+    command: list[str] | None = None  # words that run ex4d, to start this computer's; None: it is only looked for
+    connection: Connection | None = None  # to a paired one
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Session:
 
     def reset(self):
         self.client: BackgroundClient | None = None
-        self.server_command: list[str] | None = None
+        self.server = Server()
         self.is_connected = False
         self.is_connecting = False
         self.link_error = ""  # why the server is away; goes when it is back
@@ -141,13 +142,24 @@ class Session:
 current = Session()
 
 
-def connect(server_command: list[str] | None):
-    """Find the running server, or start one with a command; `Connected` or `Disconnected` tells how it went."""
-    is_another = server_command != current.server_command and current.job is None  # a job waits for its own client
+def begin_connecting():
+    """The panel says so from now on."""
+    current.is_connecting, current.error = True, ""
+
+
+def no_way_to_connect(why: str):
+    """The server that was asked for cannot even be tried."""
+    current.is_connecting, current.was_lost = False, False
+    current.error = current.link_error = why
+
+
+def connect(server: Server):
+    """Find a running server, or start this computer's; `Connected` or `Disconnected` tells how it went."""
+    is_another = server != current.server and current.job is None  # a job waits for its own client
     if current.client is None or is_another:
         close(waits=False)
-        current.client, current.server_command = BackgroundClient(None, server_command), server_command
-    current.is_connecting, current.error = True, ""
+        current.client, current.server = BackgroundClient(server.connection, server.command), server
+    begin_connecting()
     current.client.connect()
     _ensure_timer()
 
@@ -256,7 +268,8 @@ def _handle(event):
         case Disconnected():
             current.is_connected = current.is_connecting = False
             current.was_lost = event.code == ServerLost.code
-            current.error = current.link_error = f"{event.title.rstrip('.')}. {_link_hint(event)}"
+            hint = server_words.what_to_do(event, current.server, current.job is not None)
+            current.error = current.link_error = f"{event.title.rstrip('.')}. {hint}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):
@@ -275,7 +288,10 @@ def _handle(event):
         case JobFailed():
             _end_job()
             current.failed_code = event.code
-            current.error = f"{event.title.rstrip('.')}. {event.hint}"
+            if event.code == NotPaired.code:  # the server put this computer off its list meanwhile
+                current.is_connected = False
+            hint = server_words.FAR_HINTS.get(event.code, event.hint) if current.server.name else event.hint
+            current.error = f"{event.title.rstrip('.')}. {hint}"
         case JobCancelled():
             current.notice = f"{_end_job().title}: cancelled"
 
@@ -284,15 +300,6 @@ def _end_job() -> RunningJob:
     job, current.job = current.job, None
     job_picture.clear()
     return job
-
-
-def _link_hint(event: Disconnected) -> str:
-    """What to do about a server that is away."""
-    if event.code == NotRunning.code and current.server_command is None:
-        return NO_SERVER_PROGRAM
-    if current.job is not None:
-        return JOB_WAITS if current.server_command is None else f"{JOB_WAITS} Connect starts it now."
-    return CONNECT_AGAIN if current.was_lost else event.hint
 
 
 def _redraw():

@@ -6,11 +6,14 @@ import bpy
 from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, server, take
 
 CLASSES = (
+    server.EX4D_OT_connect_server,
+    server.EX4D_OT_choose_server,
+    server.EX4D_OT_use_server,
+    server.EX4D_OT_pair_server,
+    server.EX4D_OT_cancel,
     plate.EX4D_OT_import_plate,
     plate.EX4D_OT_plate_from_clip,
     plate.EX4D_OT_plate_from_strip,
-    server.EX4D_OT_connect_server,
-    server.EX4D_OT_cancel,
     reconstruct.EX4D_OT_reconstruct,
     reconstruct.EX4D_OT_show_mesh,
     camera.EX4D_OT_add_camera,

@@ -4,6 +4,7 @@
 import bpy
 
 from .. import compat, shots, solve
+from ..server_words import label_of
 from ..session import current
 
 
@@ -53,6 +54,10 @@ def no_mesh(context):
 
 
 def no_server(context):
+    wanted = context.scene.ex4d.server
+    if current.is_connected and current.server.name != wanted:
+        there, here = label_of(current.server.name), label_of(wanted)
+        return f"Connected to {there}, but this scene uses {here}: connect to that one first"
     return None if current.is_connected else "Connect to the server first"
 
 

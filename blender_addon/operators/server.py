@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 2: the server that does the heavy work, and how to stop it."""
+"""The server that does the heavy work: which one, reaching it, and how to stop what it does."""
 
+import bpy
+from bpy.props import StringProperty
 from bpy.types import Operator
 
-from .. import preferences, session
+from .. import servers, session
+from ..server_words import label_of
+from ..session import Step
 from . import grey
 from .step import StepOperator
 
@@ -17,6 +21,13 @@ def busy_connected(context):
     return grey.busy(context) if session.current.is_connected else None
 
 
+def job_elsewhere(context):
+    server, job = session.current.server.name, session.current.job
+    if job is None or server == context.scene.ex4d.server:
+        return None
+    return f"{job.title} is under way on {label_of(server)}: wait for it or cancel it first"
+
+
 def no_job(context):
     return None if session.current.job is not None else "No job is under way"
 
@@ -26,14 +37,65 @@ def already_cancelling(context):
 
 
 class EX4D_OT_connect_server(StepOperator, Operator):
-    """Find the EX-4D server on this computer, or start it"""
+    """Find the EX-4D server of this computer or start it; or reach the paired server that is chosen"""
 
     bl_idname, bl_label = "ex4d.connect_server", "Connect"
-    reasons = (busy_connected, already_connecting)
+    reasons = (job_elsewhere, busy_connected, already_connecting)
 
     def start(self, context):
-        # The server of this computer, over 127.0.0.1: Blender's switch for online access is about the internet.
-        session.connect(preferences.server_command(context))
+        servers.connect(context)
+
+
+class EX4D_OT_choose_server(StepOperator, Operator):
+    """Choose where this scene's jobs run: on this computer, or on one that you have paired with"""
+
+    bl_idname, bl_label = "ex4d.choose_server", "Choose Server"
+    reasons = (grey.busy, already_connecting)
+
+    def start(self, context):
+        servers.look(self.open_menu)
+
+    @staticmethod
+    def open_menu():
+        if not bpy.app.background:  # else nobody sees it, and Blender crashes
+            with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):  # a timer has none of its own
+                bpy.ops.wm.call_menu(name="EX4D_MT_servers")
+
+
+class EX4D_OT_use_server(StepOperator, Operator):
+    """Let this scene's jobs run there, and connect"""
+
+    bl_idname, bl_label = "ex4d.use_server", "Use Server"
+    bl_options = {"INTERNAL", "UNDO"}
+    step, reasons = Step.SERVER, (grey.busy, already_connecting)
+
+    name: StringProperty(name="Name", description="Empty: the server of this computer", options={"SKIP_SAVE"})
+
+    def start(self, context):
+        context.scene.ex4d.server = self.name
+        servers.connect(context)
+
+
+class EX4D_OT_pair_server(StepOperator, Operator):
+    """Let this computer use a server on another one, by the line that `ex4d server pair` printed there"""
+
+    bl_idname, bl_label = "ex4d.pair_server", "Pair with a Server"
+    step, reasons = Step.SERVER, (grey.busy, already_connecting)
+
+    line: StringProperty(
+        name="Pairing Line",
+        description=(
+            "The whole line from the server's user: ex4d/ADDRESS/KEY/CODE, with or without the command before it. It "
+            "works once, for a few minutes"
+        ),
+        options={"SKIP_SAVE"},
+    )
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_props_dialog(self, width=500)
+
+    def start(self, context):
+        servers.pair(context.scene, self.line)
 
 
 class EX4D_OT_cancel(StepOperator, Operator):

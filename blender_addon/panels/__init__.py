@@ -11,11 +11,14 @@ from .look import EX4D_PT_look
 from .plate import EX4D_PT_plate
 from .reconstruct import EX4D_PT_reconstruct
 from .result import EX4D_PT_result, EX4D_UL_takes
+from .server import EX4D_MT_servers, EX4D_PT_server
 from .take import EX4D_PT_take
 
 # In the artist's order, from top to bottom.
 CLASSES = (
     EX4D_UL_takes,
+    EX4D_MT_servers,
+    EX4D_PT_server,
     EX4D_PT_plate,
     EX4D_PT_reconstruct,
     EX4D_PT_look,

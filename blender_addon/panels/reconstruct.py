@@ -6,7 +6,6 @@ from bpy.types import Panel
 from .. import reconstruct_job, reconstruction, solve
 from ..properties.reconstruct import READ_FROM_FILE
 from ..session import Step
-from . import server
 from .parts import SidebarPanel, button, facts, outcome
 
 
@@ -14,7 +13,6 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
     bl_label = "Reconstruct"
 
     def draw_step(self, layout, context, state):
-        server.draw(layout, context)
         if state.source_camera is not None:
             lens = layout.column(align=True)
             lens.active = not reconstruct_job.uses_solve(state)  # else the solve decides

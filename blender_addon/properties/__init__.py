@@ -10,10 +10,12 @@ from .look import LookProperties
 from .plate import PlateProperties
 from .reconstruct import ReconstructProperties
 from .result import EX4D_ListedTake, ResultProperties
+from .server import ServerProperties
 from .take import TakeProperties
 
 
 class EX4D_SceneState(
+    ServerProperties,
     PlateProperties,
     ReconstructProperties,
     LookProperties,

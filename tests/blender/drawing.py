@@ -46,7 +46,10 @@ class Layout:
     def template_icon(self, icon_value, scale):
         self.drawn.append("picture")
 
-    def operator(self, idname, text="", icon="NONE"):
+    def separator(self):
+        pass
+
+    def operator(self, idname, text="", icon="NONE", translate=True):
         module, name = idname.split(".")
         getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
         assert icon in ICONS
@@ -78,4 +81,11 @@ def draw_panels(addon):
         parts = {name: getattr(cls, name) for name in dir(cls) if name.startswith("draw_")}
         panel = type("Panel", (), {"layout": Layout(texts), **parts})()
         cls.draw(panel, Context())
+    return texts
+
+
+def draw_menu(cls):
+    """Draw a menu; return its texts."""
+    texts = []
+    cls.draw(type("Menu", (), {"layout": Layout(texts)})(), Context())
     return texts

@@ -103,7 +103,7 @@ def test_a_server_that_does_not_answer_holds_nothing_up(addon, calls, reconstruc
         bpy.ops.ex4d.add_camera()
         for command in (["no such program"], ["nor this"]):  # the second click drops the first client
             with calls.of("connect"):
-                addon.session.connect(command)
+                addon.session.connect(addon.session.Server(command=command))
             look(addon, calls, 0.3)
         for press in (bpy.ops.ex4d.check_coverage, bpy.ops.ex4d.refresh_takes, bpy.ops.ex4d.render_take):
             addon.session.current.is_connecting, addon.session.current.is_connected = False, True  # as it was before
@@ -116,6 +116,20 @@ def test_a_server_that_does_not_answer_holds_nothing_up(addon, calls, reconstruc
                     assert bpy.ops.ex4d.cancel() == {"FINISHED"}
                 look(addon, calls, 0.1)
                 addon.session.current.job = None  # nobody is there to say that it was cancelled
+        (tmp_path / "home" / "servers").mkdir()
+        (tmp_path / "home" / "servers" / "slow.json").write_text(known.to_json(), encoding="utf-8")
+        line = import_module(f"{PACKAGE}.shared_protocol.pairing").pairing_text(known.endpoint, public, "code")
+        ops = bpy.ops.ex4d
+        for press, said in (
+            (ops.choose_server, {}),
+            (ops.use_server, {"name": "slow"}),
+            (ops.pair_server, {"line": line}),
+        ):
+            addon.session.current.is_connecting = False
+            with calls.of(press.idname_py()):
+                assert press(**said) == {"FINISHED"}
+            look(addon, calls, 0.3)
+        assert addon.servers.known == ["slow"]
         calls.check()
 
 

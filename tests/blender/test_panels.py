@@ -92,7 +92,7 @@ def test_a_lost_server_offers_the_way_back_while_a_job_waits(addon, drawn, fake,
     assert "Waiting for the server" in said
     assert bpy.ops.ex4d.connect_server.poll()
     client = addon.session.current.client
-    addon.session.connect(["another", "server"])
+    addon.session.connect(addon.session.Server(command=["another", "server"]))
     assert addon.session.current.client is client, "the job waits in the client that sent it"
     addon.session.drain()
     assert addon.session.current.is_connected

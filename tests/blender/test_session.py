@@ -253,7 +253,7 @@ def test_the_server_command_may_be_a_name_a_path_or_a_line(addon, nothing_known,
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     preferences.server_command = text
     try:
-        words = addon.preferences.server_command(bpy.context)
+        words = addon.preferences.server_command(addon.preferences.server_program(bpy.context))
     finally:
         preferences.property_unset("server_command")
     assert words == {"ex4d": ["ex4d"], sys.executable: [sys.executable]}.get(text, [sys.executable, "-m", "ex4d"])
@@ -263,24 +263,26 @@ def test_a_preference_that_is_no_command_is_refused(addon):
     preferences = bpy.context.preferences.addons[PACKAGE].preferences
     preferences.server_command = 'python "-m ex4d'
     try:
-        with pytest.raises(RuntimeError, match="Correct it, or leave it empty"):
-            bpy.ops.ex4d.connect_server()
+        bpy.ops.ex4d.connect_server()
+        assert addon.session.wait(10)
     finally:
         preferences.property_unset("server_command")
+    assert "Correct it, or leave it empty" in addon.session.current.error
+    assert addon.session.current.is_link_error
 
 
 def test_without_a_preference_the_server_started_last_counts_then_the_one_on_the_path(addon, nothing_known, tmp_path):
-    assert addon.preferences.server_command(bpy.context) is None
+    assert addon.preferences.server_command("") is None
     program = tmp_path / "programs" / ("ex4d.exe" if os.name == "nt" else "ex4d")
     program.parent.mkdir()
     program.write_bytes(b"")
     program.chmod(0o755)
-    assert addon.preferences.server_command(bpy.context) == ["ex4d"]
+    assert addon.preferences.server_command("") == ["ex4d"]
     record = nothing_known / "command.json"
     record.write_text(json.dumps([sys.executable, "-m", "ex4d"]), encoding="utf-8")
-    assert addon.preferences.server_command(bpy.context) == [sys.executable, "-m", "ex4d"]
+    assert addon.preferences.server_command("") == [sys.executable, "-m", "ex4d"]
     record.write_text(json.dumps(["/a/clone/deleted/since/python", "-m", "ex4d"]), encoding="utf-8")
-    assert addon.preferences.server_command(bpy.context) == ["ex4d"]
+    assert addon.preferences.server_command("") == ["ex4d"]
 
 
 def test_where_no_program_is_known_connecting_says_how_to_get_one(addon, nothing_known):
