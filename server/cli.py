@@ -24,8 +24,8 @@ from . import farm
 from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
 from .cli_clients import clients, join, pair
 from .cli_show import cancel, jobs, logs, metrics, prioritise, status
-from .executor import PACKAGES
 from .runtime import EXIT_ALREADY_RUNNING, AlreadyRunning, Home, check_curve, take_lock
+from .worker_process import PACKAGES
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 

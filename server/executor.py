@@ -2,24 +2,15 @@
 """Owns the worker process: starts it when there is work, keeps it warm, stops it softly or hard, notices its death."""
 
 import asyncio
-import contextlib
 import logging
-import os
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from shared_protocol.launch import NO_WINDOW
-
-from .pipe import DEFAULT_RUNNER, read_message, write_message
-
-PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds `server`, `ex4d` and `shared_protocol`
-_OUTPUT_TAIL = 2000  # characters of a dead worker's output that go into the log
+from .pipe import DEFAULT_RUNNER
+from .worker_process import WorkerProcess, worker_command
 
 
 @dataclass(frozen=True)
@@ -87,12 +78,22 @@ Outcome = Finished | Failed | Cancelled | WorkerLost
 class Executor(Protocol):
     """Does one task at a time, somewhere."""
 
-    device: str  # on which it works, for people
     last_report: float  # monotonic time of the last sign of progress
+
+    @property
+    def device(self) -> str:
+        """On which it works, for people."""
 
     @property
     def worker_pid(self) -> int | None:
         """The worker's process id, when there is one on this machine."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can begin a task at once."""
+
+    async def make_ready(self) -> None:
+        """Wait until it can, however long it takes to get a place for a worker. Called before `run` if not `ready`."""
 
     async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
         """Do a task.
@@ -106,6 +107,9 @@ class Executor(Protocol):
     def rest(self) -> None:
         """Give memory and GPU back: there has been nothing to do for a while."""
 
+    def end(self) -> int:
+        """End its worker, if there is one; returns the exit code."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -116,58 +120,16 @@ class Patience:
     stall_s: float = 3600.0  # alive but without progress; loading and compiling a big model takes minutes
 
 
-class _Process:
-    """One life of the worker process and the thread that listens to it."""
+class _Life(WorkerProcess):
+    """One life of the worker process; what it reports waits in `inbox`, None at its end."""
 
-    def __init__(
-        self, runner: str, logs: Path, number: int, environment: dict[str, str], loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, command: Sequence[str], output_log: Path, environment: Mapping[str, str]) -> None:
         self.inbox: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.output_log = logs / f"worker-{number}.out"
-        search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-P", "-m", "server.worker", "--job-runner", runner]
-        command += ["--log", str(logs / f"worker-{number}.log"), "--parent", str(os.getpid())]
-        self.output_log.write_bytes(b"")
-        with self.output_log.open("ab") as output:  # appending: the worker empties it before each job
-            # From the main thread: on Linux the kernel ends the worker when the thread that started it ends.
-            self.popen = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env={**os.environ, **environment, "PYTHONPATH": search_path},
-                creationflags=NO_WINDOW,
-            )
-        assert self.popen.stdout is not None
-        threading.Thread(
-            target=self._listen, args=(self.popen.stdout, loop), name="worker-reports", daemon=True
-        ).start()
+        self._loop = asyncio.get_running_loop()
+        super().__init__(command, output_log, environment, self._put)
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Say something to the worker; a dead one is noticed by the listener."""
-        assert self.popen.stdin is not None
-        with contextlib.suppress(OSError):
-            write_message(self.popen.stdin, message)  # type: ignore[arg-type]
-
-    def end(self) -> int:
-        """Kill it if it still runs, and give back what it holds. Returns the exit code."""
-        if self.popen.poll() is None:
-            self.popen.kill()
-        exit_code = self.popen.wait()
-        assert self.popen.stdin is not None
-        with contextlib.suppress(OSError):
-            self.popen.stdin.close()
-        return exit_code
-
-    def _listen(self, reports: BinaryIO, loop: asyncio.AbstractEventLoop) -> None:
-        message: dict[str, Any] | None = {}
-        with reports:
-            while message is not None:
-                message = read_message(reports)
-                try:
-                    loop.call_soon_threadsafe(self.inbox.put_nowait, message)
-                except RuntimeError:  # the server's loop is closed
-                    return
+    def _put(self, message: dict[str, Any] | None) -> None:
+        self._loop.call_soon_threadsafe(self.inbox.put_nowait, message)
 
 
 class LocalExecutor:
@@ -197,14 +159,22 @@ class LocalExecutor:
         self._patience = patience or Patience()
         self._number = number
         self._environment = dict(environment or {})
-        self._process: _Process | None = None
+        self._process: _Life | None = None
         self._log = logging.getLogger("ex4d.server")
         self.last_report = time.monotonic()
 
     @property
     def worker_pid(self) -> int | None:
         """The worker's process id, when there is one."""
-        return self._process.popen.pid if self._process and self._process.popen.poll() is None else None
+        return self._process.popen.pid if self._process and self._process.alive else None
+
+    @property
+    def ready(self) -> bool:
+        """Always: a process is started in no time."""
+        return True
+
+    async def make_ready(self) -> None:
+        """See `ready`."""
 
     async def run(self, task: Task, on_report: Callable[[Report], None], cancel: asyncio.Event) -> Outcome:
         """Do a task; see `Executor`. A worker that hangs is killed."""
@@ -256,22 +226,23 @@ class LocalExecutor:
             return 0
         process, self._process = self._process, None
         exit_code = process.end()
-        with contextlib.suppress(OSError):
-            said = process.output_log.read_bytes()[-_OUTPUT_TAIL:].decode("utf-8", "replace")
-            for line in said.splitlines():
-                self._log.info("worker said: %s", line)
+        for line in process.said():
+            self._log.info("worker said: %s", line)
         self._log.info("worker %d ended with exit code %d", process.popen.pid, exit_code)
         return exit_code
 
-    def _warm_process(self) -> _Process:
-        if self._process is not None and self._process.popen.poll() is not None:
+    def _warm_process(self) -> _Life:
+        if self._process is not None and not self._process.alive:
             self.end()  # it died while it had nothing to do
         if self._process is None:
-            loop = asyncio.get_running_loop()
-            self._process = _Process(self._runner, self._logs, self._number, self._environment, loop)
+            output_log = self._logs / f"worker-{self._number}.out"
+            self._process = _Life(self._command(), output_log, self._environment)
         return self._process
 
-    async def _hear(self, process: _Process) -> dict[str, Any] | str | None:
+    def _command(self) -> list[str]:
+        return worker_command(self._runner, self._logs / f"worker-{self._number}.log")
+
+    async def _hear(self, process: _Life) -> dict[str, Any] | str | None:
         """The worker's next message; None when it is gone, a text when it hangs: what it does wrong."""
         stalled_s = self.last_report + self._patience.stall_s - time.monotonic()
         try:
@@ -288,7 +259,7 @@ class LocalExecutor:
             self._log.warning("%s: killing worker %d", wrong, process.popen.pid)
             return wrong
 
-    async def _stop_when_told(self, process: _Process, cancel: asyncio.Event) -> None:
+    async def _stop_when_told(self, process: _Life, cancel: asyncio.Event) -> None:
         await cancel.wait()
         process.send({"t": "cancel"})
         await asyncio.sleep(self._patience.cancel_s)
@@ -304,4 +275,6 @@ def _outcome(report: dict[str, Any], on_report: Callable[[Report], None]) -> Out
         return Finished({role: Path(path) for role, path in report["outputs"].items()})
     if report["t"] == "cancelled":
         return Cancelled(killed=False)
+    if report["t"] == "lost":
+        return WorkerLost(report["exit_code"], report["why"])
     return Failed(report["code"], report["title"])

@@ -30,7 +30,7 @@ class Circumstances:
 
     def __init__(self, runner: str, gpus: tuple[str, ...] = ()) -> None:
         packages = sorted({f"{each.metadata['Name']} {each.version}" for each in distributions()})
-        self._fixed = [runner, list(gpus), sys.version, packages, _code_hash(runner)]
+        self._fixed = [runner, list(gpus), sys.version, packages, code_hash(runner)]
         self._weights: list[str] = []
         self._weights_seen_s = -_WEIGHTS_MEMORY_S
 
@@ -42,7 +42,7 @@ class Circumstances:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _code_hash(runner: str) -> str:
+def code_hash(runner: str) -> str:
     """Of the source files that do the jobs, so that a changed working copy counts as another version."""
     spec = find_spec(runner.partition(":")[0].partition(".")[0])  # finds the package without running it
     if spec is None or spec.origin is None:
