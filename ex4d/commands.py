@@ -89,6 +89,7 @@ def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Names
 
 
 def reconstruct(options: argparse.Namespace) -> Outcome:
+    from ex4d.plate import frame_rate
     from ex4d.shot import write_shot
     from ex4d.take import ReconstructOptions, reconstruct
 
@@ -106,14 +107,16 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         source_camera=options.source_camera,
         frame_start=options.frames[0],
         frame_count=options.frames[1],
+        fps=None if options.fps is None else frame_rate(options.fps),
     )
     with TerminalProgress() as progress:
         shot = reconstruct(options.clip, asked, progress)
         write_shot(options.shot, shot, progress)
     count, height, width = shot.frames.shape[:3]
+    number = shot.plate.first_number
     facts = {
         "shot": str(options.shot),
-        "plate": f"{count} frames, {width}x{height}, {shot.fps} fps",
+        "plate": f"{count} frames{'' if number is None else f' from {number}'}, {width}x{height}, {shot.fps} fps",
         "depth": shot.depth_info.source,
         "licence": shot.depth_info.licence,
         "paid work": PAID_WORK[shot.depth_info.commercial_use],
@@ -223,7 +226,9 @@ def export_depth(options: argparse.Namespace) -> Outcome:
 
     with TerminalProgress() as progress:
         shot = read_shot(options.shot, progress)
-        files = write_depth_sequence(options.out, shot.depth, shot.plate.first_frame, progress)
+        plate = shot.plate
+        first = plate.first_frame if plate.first_number is None else plate.first_number
+        files = write_depth_sequence(options.out, shot.depth, first, progress)
     return Outcome({"depth": f"{len(files)} files, {files[0].name} to {files[-1].name}"})
 
 

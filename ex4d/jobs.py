@@ -9,6 +9,7 @@ import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,8 @@ from ex4d.errors import InputError
 from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.room import DEPTH_MODEL, make_room
 from ex4d.generation.wan.modes import MODES
+from ex4d.plate import frame_rate
+from ex4d.plate_archive import unpacked_plate
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
@@ -59,7 +62,10 @@ def run_job(
 def _reconstruct(
     params: dict[str, Any], inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback
 ) -> Files:
-    """Inputs: plate; if wanted depth and its side file, depth_points, source_camera. Outputs: the shot, its display."""
+    """Inputs: plate; if wanted depth and its side file, depth_points, source_camera. Outputs: the shot, its display.
+
+    The plate is a video, or a .zip of numbered pictures; those bring fps and number_start.
+    """
     _need(inputs, "plate")
     options = ReconstructOptions(
         depth=_choice(params, "depth", ("auto", *SOURCES), "auto"),
@@ -75,6 +81,8 @@ def _reconstruct(
         source_camera=inputs.get("source_camera"),
         frame_start=_integer(params, "frame_start", 0),
         frame_count=_integer(params, "frame_count", None),
+        fps=_frame_rate(params, "fps"),
+        number_start=_integer(params, "number_start", None),
     )
     if folders := set(options.depth_options) & FOLDER_OPTIONS:
         raise InputError(
@@ -83,7 +91,7 @@ def _reconstruct(
     plate_path = _text(params, "plate_path", inputs["plate"].name)  # where the sender keeps the plate
     _refuse_rest(params)
     make_room(DEPTH_MODEL)
-    shot = reconstruct(inputs["plate"], options, progress)
+    shot = reconstruct(unpacked_plate(inputs["plate"], workdir / "plate", progress), options, progress)
     shot = dataclasses.replace(shot, plate=dataclasses.replace(shot.plate, path=plate_path))
     folder = workdir / "shot"
     write_shot(folder, shot)
@@ -206,6 +214,11 @@ def _number(params: dict[str, Any], name: str, default: float | None) -> float |
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number, got {value!r}.")
     return float(value)
+
+
+def _frame_rate(params: dict[str, Any], name: str) -> Fraction | None:
+    value = _text(params, name, None)
+    return None if value is None else frame_rate(value)
 
 
 def _integer(params: dict[str, Any], name: str, default: int | None) -> Any:

@@ -58,6 +58,7 @@ class PlateInfo:
     sha256: str  # of that file
     first_frame: int  # index of the shot's frame 0 in that file, 0-based
     timecode: str | None  # of that file's own first frame
+    first_number: int | None = None  # of the shot's frame 0 when the plate is numbered pictures
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def shot_from(
         depth=depth.depth,
         intrinsics=intrinsics,
         convention=convention,
-        plate=PlateInfo(str(clip.path), clip.sha256, clip.first_frame, clip.timecode),
+        plate=PlateInfo(str(clip.path), clip.sha256, clip.first_frame, clip.timecode, clip.first_number),
         depth_info=DepthInfo(
             depth.source,
             depth.licence,
@@ -163,6 +164,7 @@ def write_shot(folder: Path, shot: Shot, progress: ProgressCallback | None = Non
             "path": shot.plate.path,
             "sha256": shot.plate.sha256,
             "first_frame": shot.plate.first_frame,
+            "first_number": shot.plate.first_number,
             "timecode": shot.plate.timecode,
             "frame_count": count,
             "width": width,
@@ -213,7 +215,11 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
         intrinsics=_intrinsics(fields, folder),
         convention=fields.choice("convention", CONVENTIONS),
         plate=PlateInfo(
-            plate.text("path"), plate.text("sha256"), plate.integer("first_frame"), plate.optional_text("timecode")
+            plate.text("path"),
+            plate.text("sha256"),
+            plate.integer("first_frame"),
+            plate.optional_text("timecode"),
+            plate.optional_integer("first_number") if plate.has("first_number") else None,
         ),
         depth_info=DepthInfo(
             source=info.text("source"),

@@ -9,6 +9,7 @@ the shot folder, so that each can be run, looked at and repeated on its own.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -28,13 +29,14 @@ from ex4d.generation import GenerateOptions, engine
 from ex4d.generation.room import MESH_PIXEL, make_room
 from ex4d.lens import asked_focal_px, guessed_focal_px, noted_focal_px
 from ex4d.licence import allowed_by_all, licence_notices
+from ex4d.plate import read_plate
 from ex4d.progress import ProgressCallback
 from ex4d.raster import Rasteriser, rasteriser
 from ex4d.shot import Shot, shot_from
 from ex4d.source_camera import read_source_cameras, seen_from_the_plate
 from ex4d.storage import file_sha256
 from ex4d.takes import Take, read_take_clips, take_folder, write_take, write_take_clips
-from ex4d.video import Clip, read_video
+from ex4d.video import Clip
 
 TOLD = ("color.mkv", "mask.mkv")  # what an engine is told, as an artist may have changed it
 SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")  # what a take is made from, beside its camera
@@ -57,20 +59,22 @@ class ReconstructOptions:
     source_camera: Path | None = None  # .npz of the plate's own moving camera, solved or given; it brings the lens
     frame_start: int = 0  # first frame of the plate to use
     frame_count: int | None = None  # None: to the end
+    fps: Fraction | None = None  # of a plate of pictures; a video has its own
+    number_start: int | None = None  # of pictures: the number of the plate's first frame; None: the lowest
 
 
 def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCallback | None = None) -> Shot:
     """Turn a filmed plate into a shot: its frames, their depth and its lens.
 
     Args:
-        plate: the video file.
+        plate: a video, or pictures as `read_plate` finds them.
         options: depth source, lens and frame range.
         progress: receives every frame's report.
 
     Raises:
         VideoError, DepthError, InputError: the plate, its depth or the options cannot be used; the message says why.
     """
-    clip = read_video(plate, options.frame_start, options.frame_count, progress)
+    clip = read_plate(plate, options.frame_start, options.frame_count, progress, options.fps, options.number_start)
     if options.convention == "reference":
         clip = resized_as_the_release(clip)
     height, width = clip.frames.shape[1:3]
@@ -85,7 +89,7 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         cameras = read_source_cameras(options.source_camera, clip.first_frame, len(clip.frames), width, height)
         focal_px = float(cameras.intrinsics[0, 0])
         notices.append(f"The lens comes from the source camera ({focal_px:.1f} px), and so does the plate's place.")
-    elif focal_px is None and (noted := noted_focal_px(plate, width, height)) is not None:
+    elif focal_px is None and not clip.is_pictures and (noted := noted_focal_px(plate, width, height)) is not None:
         focal_px, notice = noted
         notices.append(notice)
     request = DepthRequest(
@@ -110,6 +114,8 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
 
 def plate_sound(clip: Clip) -> tuple[Audio | None, tuple[str, ...]]:
     """The sound of a clip's frames; or none, and why."""
+    if clip.is_pictures:
+        return None, ()
     try:
         return read_audio(clip.path, clip.first_frame, len(clip.frames), clip.fps), ()
     except VideoError as error:

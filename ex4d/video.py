@@ -51,6 +51,12 @@ class Clip:
     sha256: str  # of the whole file
     timecode: str | None  # of the file's first frame, as the file says it
     notices: tuple[str, ...]  # what was changed to get here, for the artist
+    first_number: int | None = None  # of frames[0] among numbered pictures; None for a video
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether it was read from pictures: without sound and notes."""
+        return self.first_number is not None
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -97,7 +103,7 @@ def read_video(
         hdr = HDR_TRANSFERS.get(stream.codec_context.color_trc)
     count = _checked_count(path, timeline, frame_start, frame_count)
     width, height = _shown_size(first)
-    _check_memory(path, width, height, frame_start, count)
+    check_memory(path, width, height, frame_start, count)
 
     picks = timeline.picks[frame_start : frame_start + count]
     stored = sorted(set(picks))
@@ -180,7 +186,12 @@ def _checked_count(path: Path, timeline: Timeline, frame_start: int, frame_count
     return count
 
 
-def _check_memory(path: Path, width: int, height: int, frame_start: int, count: int) -> None:
+def check_memory(path: Path, width: int, height: int, frame_start: int, count: int) -> None:
+    """Refuse a clip that does not fit into the memory with what is made of it.
+
+    Raises:
+        VideoError: it does not; the message says how many frames would.
+    """
     needed = count * width * height * BYTES_PER_PIXEL
     available = psutil.virtual_memory().available
     if needed > available:

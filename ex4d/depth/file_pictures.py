@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth as pictures: EXR and 16-bit PNG, and which files of a numbered sequence belong to a clip."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from ex4d.errors import DepthError, StorageError
+from ex4d.numbered_files import PATTERN, is_pattern, numbered_files, shared_name
 from ex4d.progress import ProgressCallback, track
 from ex4d.storage import replacing
 
 PICTURE_SUFFIXES = {".exr", ".png"}
-PATTERN = re.compile(r"#+|%0?\d*d")  # depth.####.exr, depth.%04d.exr
-LAST_NUMBER = re.compile(r"(\d+)(?=\D*$)")
 HALF_MAX = 65504.0  # where a half-float EXR clips Blender's 1e10
 BEYOND = 1e10  # Blender's own number for a ray that meets nothing
 
@@ -39,7 +37,9 @@ def pictures_of_clip(path: Path, first_frame: int, count: int, start: int | None
     Raises:
         DepthError: no such files, or some are missing between others.
     """
-    numbered = _sequence(path)
+    numbered = numbered_files(path)
+    if not numbered and is_pattern(path):
+        raise DepthError(f"There are no files '{path}'. Check the folder and the pattern.")
     one_still = count == 1 and first_frame == 0 and start is None and path.is_file()
     if not numbered or one_still:
         if not path.is_file():
@@ -47,7 +47,7 @@ def pictures_of_clip(path: Path, first_frame: int, count: int, start: int | None
         return [path], path.with_suffix(".json")
     side_file = path.with_suffix(".json")
     if not side_file.is_file():
-        side_file = path.with_name(f"{_bare(path)}.json")
+        side_file = path.with_name(f"{shared_name(path) or 'depth'}.json")
     numbers = sorted(numbered)
     if start is None and len(numbers) == count:
         wanted = numbers
@@ -142,35 +142,6 @@ def write_depth_sequence(
     for file, plane in track(list(zip(files, depth, strict=True)), "Writing the depth", progress):
         write_depth_exr(file, plane)
     return files
-
-
-def _sequence(path: Path) -> dict[int, Path]:
-    """The files of a numbered sequence by their number; empty when the path is no sequence."""
-    pattern = PATTERN.search(path.name)
-    if pattern is not None:
-        before, after = path.name[: pattern.start()], path.name[pattern.end() :]
-    else:
-        digits = LAST_NUMBER.search(path.stem)
-        if digits is None:
-            return {}
-        before, after = path.name[: digits.start()], path.name[digits.end() :]
-    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    folder = path.parent if path.parent.is_dir() else None
-    found: dict[int, Path] = {}
-    for file in sorted(folder.iterdir()) if folder else []:
-        match = name.fullmatch(file.name)
-        if match is not None:
-            found.setdefault(int(match[1]), file)
-    if pattern is not None and not found:
-        raise DepthError(f"There are no files '{path}'. Check the folder and the pattern.")
-    return found if pattern is not None or path in found.values() else {}
-
-
-def _bare(path: Path) -> str:
-    """The name that the files of a sequence share: depth of depth.0001.exr."""
-    pattern = PATTERN.search(path.stem) or LAST_NUMBER.search(path.stem)
-    assert pattern is not None
-    return path.stem[: pattern.start()].rstrip("._-") or "depth"
 
 
 def _read_exr(path: Path, layer: str | None) -> NDArray[np.float32]:
