@@ -25,6 +25,7 @@ from ex4d.commands import (
 )
 from ex4d.errors import Cancelled, Ex4dError
 from ex4d.evaluation.command import add_commands as add_evaluation_commands
+from ex4d.evaluation.command import measure_new_take
 from ex4d.training.command import add_commands as add_training_commands
 
 Subparsers = Any  # argparse's own type is private and generic over it
@@ -75,13 +76,7 @@ def key_value(text: str) -> tuple[str, str]:
 
 
 def add_plate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "clip",
-        type=Path,
-        metavar="CLIP",
-        help="the filmed plate: any video, or pictures: their folder, plate.####.exr, or any one of them",
-    )
-    parser.add_argument("--fps", metavar="RATE", help="of pictures: 24, 23.976, 24000/1001 (default 24)")
+    parser.add_argument("clip", type=Path, metavar="CLIP", help="the filmed plate, any video file")
     parser.add_argument("--out", dest="shot", type=Path, required=True, metavar="SHOT", help="the shot folder to write")
     parser.add_argument(
         "--depth", default="auto", metavar="NAME", help="depth source, for example file or preview (default auto)"
@@ -113,7 +108,7 @@ def add_plate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lens", type=float, metavar="MM", help="focal length; needs --sensor-width")
     parser.add_argument("--sensor-width", type=float, metavar="MM", help="width of the film back")
     parser.add_argument(
-        "--frames", type=frame_range, default=(0, None), metavar="A:B", help="frames to use, from 0, B excluded"
+        "--frames", type=frame_range, default=(0, None), metavar="A:B", help="frames to use, B excluded"
     )
 
 
@@ -251,7 +246,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(
         commands,
         "take",
-        partial(report, steps=(check_engine, reconstruct, render, generate)),
+        partial(report, steps=(check_engine, reconstruct, render, generate, measure_new_take)),
         "reconstruct, render and generate in one go",
         "ex4d take plate.mov --out shot --move orbit:angle=20",
     )
@@ -259,6 +254,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--save-mesh", action="store_true", help="also write frame 0's mesh as mesh.ply")
     add_camera_options(command, "take1")
     add_engine_options(command)
+    command.add_argument("--evaluate", action="store_true", help="also measure the take (docs/evaluation.md)")
 
     add_models_commands(commands)
     add_training_commands(commands)

@@ -31,6 +31,7 @@ class CameraError:
 
     rotation_deg: float
     translation: float  # distance of the two cameras, as a share of the median depth that shows
+    shift_px: float  # how far what shows stands from where it was asked for, median
     inliers: int  # matches that agree
 
 
@@ -60,7 +61,7 @@ def camera_error(picture: Array, color: Array, depth: Array, mask: Array, intrin
         color, depth, mask: the mesh from the asked camera. uint8 [h, w, 3], float [h, w], bool [h, w]
         intrinsics: of that camera, pixels. [3, 3]
     """
-    points, pixels = _matches(picture, color, depth, mask, intrinsics)
+    points, asked, pixels = _matches(picture, color, depth, mask, intrinsics)
     if len(points) < FEWEST_INLIERS:
         return None
     scene_depth = float(np.median(depth[mask]))
@@ -83,12 +84,18 @@ def camera_error(picture: Array, color: Array, depth: Array, mask: Array, intrin
     # The points are in the asked camera's frame: what is found is the way from there.
     if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
         return None
-    return CameraError(float(np.degrees(np.linalg.norm(turn))), float(np.linalg.norm(shift)), len(agreed))
+    moved_px = float(np.median(np.linalg.norm(pixels[agreed] - asked[agreed], axis=-1)))
+    return CameraError(float(np.degrees(np.linalg.norm(turn))), float(np.linalg.norm(shift)), moved_px, len(agreed))
 
 
-def _matches(picture: Array, color: Array, depth: Array, mask: Array, intrinsics: Array) -> tuple[Array, Array]:
-    """Places on the mesh, in the asked camera's frame [P, 3], and where the picture shows them, pixels [P, 2]."""
-    nothing = np.empty((0, 3)), np.empty((0, 2))
+def _matches(picture: Array, color: Array, depth: Array, mask: Array, intrinsics: Array) -> tuple[Array, Array, Array]:
+    """Features that mesh and picture share.
+
+    Returns:
+        their places on the mesh, in the asked camera's frame [P, 3]; where that camera shows them, pixels [P, 2]; and
+        where the picture does [P, 2].
+    """
+    nothing = np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 2))
     detector = cv2.SIFT.create(nfeatures=MOST_FEATURES, contrastThreshold=CONTRAST)
     steady = _steady(depth, mask)
     known, describes_known = detector.detectAndCompute(_grey(color), steady.astype(np.uint8))
@@ -108,7 +115,7 @@ def _matches(picture: Array, color: Array, depth: Array, mask: Array, intrinsics
     kept = steady[row, column]
     at_mesh, at_picture, z = at_mesh[kept], at_picture[kept], depth[row[kept], column[kept]].astype(np.float64)
     rays = np.column_stack([at_mesh, np.ones(len(z))]) @ np.linalg.inv(intrinsics).T
-    return z[:, None] * rays, at_picture
+    return z[:, None] * rays, at_mesh, at_picture
 
 
 def _steady(depth: Array, mask: Array) -> Array:

@@ -4,10 +4,13 @@
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ex4d.commands import Outcome, TerminalProgress, report
 from ex4d.errors import InputError
+
+if TYPE_CHECKING:
+    from ex4d.evaluation.record import Evaluation
 
 Subparsers = Any  # argparse's own type is private and generic over it
 COMPARE = "compare"
@@ -57,9 +60,9 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def measure(options: argparse.Namespace, shot: Path) -> Outcome:
     """Measure one take and keep the figures."""
-    from ex4d.evaluation.evaluate import TruthFiles, evaluate_take
-    from ex4d.evaluation.metrics import BLANK, FRAME_METRICS, TAKE_METRICS
-    from ex4d.evaluation.record import content, write_evaluation
+    from ex4d.evaluation.evaluate import TruthFiles
+    from ex4d.evaluation.record import FILE, content
+    from ex4d.evaluation.report import PAGE, report_take
     from ex4d.takes import take_folder
 
     extra = (options.truth_camera, options.truth_depth, options.plate_depth)
@@ -67,11 +70,31 @@ def measure(options: argparse.Namespace, shot: Path) -> Outcome:
         raise InputError("--truth-camera, --truth-depth and --plate-depth belong to --truth. Give it too.")
     truth = None if options.truth is None else TruthFiles(options.truth, *extra)
     with TerminalProgress() as progress:
-        found = evaluate_take(shot, options.take, truth, progress)
-    written = write_evaluation(options.out or take_folder(shot, options.take), found)
+        found = report_take(shot, options.take, truth, options.out, progress)
+    folder = options.out or take_folder(shot, options.take)
+    written = {"evaluation": str(folder / FILE), "page": str(folder / PAGE)}
     if options.json:
-        return Outcome(content(found) | {"evaluation": str(written)})
-    facts: dict[str, Any] = {"evaluation": str(written)}
+        return Outcome(content(found) | written)
+    return Outcome(written | _told(found), _missing(found))
+
+
+def measure_new_take(options: argparse.Namespace) -> Outcome:
+    """The last step of `ex4d take --evaluate`."""
+    from ex4d.evaluation.record import content
+    from ex4d.evaluation.report import report_take
+
+    if not options.evaluate:
+        return Outcome({})
+    with TerminalProgress() as progress:
+        found = report_take(options.shot, options.take, progress=progress)
+    return Outcome({"evaluation": content(found)} if options.json else _told(found))
+
+
+def _told(found: "Evaluation") -> dict[str, str]:
+    """The figures for people."""
+    from ex4d.evaluation.metrics import FRAME_METRICS, TAKE_METRICS
+
+    facts = {}
     for name, metric in FRAME_METRICS.items():
         if (mean := found.mean(name)) is None:
             continue
@@ -81,12 +104,19 @@ def measure(options: argparse.Namespace, shot: Path) -> Outcome:
         )
     for name, value in found.totals.items():
         facts[TAKE_METRICS[name].label] = TAKE_METRICS[name].shown(value)
-    return Outcome(facts, tuple(f"Without {name}: {why}." for name, why in found.blank.items() if name not in BLANK))
+    return facts
+
+
+def _missing(found: "Evaluation") -> tuple[str, ...]:
+    from ex4d.evaluation.metrics import BLANK
+
+    return tuple(f"Without {name}: {why}." for name, why in found.blank.items() if name not in BLANK)
 
 
 def compare(options: argparse.Namespace, first: Path, second: Path) -> Outcome:
     """Write a page of two measured takes."""
-    from ex4d.evaluation.compare import read_side, write_page
+    from ex4d.evaluation.page import write_page
+    from ex4d.evaluation.side import read_side
 
     if len(options.name) not in (0, 2):
         raise InputError(f"--name is given twice or not at all, got {len(options.name)}.")
@@ -94,5 +124,5 @@ def compare(options: argparse.Namespace, first: Path, second: Path) -> Outcome:
     with TerminalProgress() as progress:
         sides = [read_side(path, name, progress) for path, name in zip((first, second), names, strict=True)]
     page = options.out if options.out.suffix in {".html", ".htm"} else options.out.with_name(options.out.name + ".html")
-    write_page(page, sides[0], sides[1])
+    write_page(page, sides)
     return Outcome({"page": str(page)})

@@ -113,7 +113,6 @@ def evaluate_take(
         totals=totals,
         blank=blank,
         about={
-            "folder": str(place.resolve()),
             "engine": take.engine,
             "settings": take.settings,
             "seed": take.seed,
@@ -140,6 +139,7 @@ def camera_columns(
     columns: dict[str, Column] = {
         "rotation_error_deg": tuple(None if one is None else one.rotation_deg for one in found),
         "translation_error": tuple(None if one is None else one.translation for one in found),
+        "shift_px": tuple(None if one is None else one.shift_px for one in found),
         "inliers": tuple(None if one is None else float(one.inliers) for one in found),
     }
     return columns, sum(one is not None for one in found) / len(found)

@@ -41,6 +41,9 @@ FRAME_METRICS: dict[str, Metric] = {
     "translation_error": Metric(
         "Translation error", CAMERA, "likewise, as a share of the median depth that shows", "lower", "%", 3
     ),
+    "shift_px": Metric(
+        "Shift", CAMERA, "by how far what the plate shows stands elsewhere in the picture, median", "lower", "px"
+    ),
     "inliers": Metric("Points found", CAMERA, "matches that agree on that camera", "higher", "", 0),
     "unseen": Metric("Unseen", PLATE, "share of the picture that had to be painted", "lower", "%", 1),
     "parallax_deg": Metric(

@@ -9,83 +9,38 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from measured_take import small_views, truth_files, turned, write_painted
 
 from ex4d.camera import CameraPath, pinhole_intrinsics, write_camera_path
 from ex4d.cli import main
 from ex4d.conditioning import render_conditioning
 from ex4d.errors import CameraError, InputError, ShapeError, ShotError
 from ex4d.evaluation.camera_error import camera_error, camera_errors
-from ex4d.evaluation.compare import Side, page, read_side
 from ex4d.evaluation.evaluate import TruthFiles, evaluate_take
 from ex4d.evaluation.flicker import flicker
 from ex4d.evaluation.metrics import BEST_PSNR_DB, FRAME_METRICS, TAKE_METRICS
-from ex4d.evaluation.novel_view import read_true_views
+from ex4d.evaluation.page import page
 from ex4d.evaluation.plots import line_plot
 from ex4d.evaluation.record import Evaluation, read_evaluation, write_evaluation
+from ex4d.evaluation.side import Side, read_side
 from ex4d.evaluation.truth import Truth, depth_scores, precision_recall, read_truth, score_truth, true_visibility
-from ex4d.generation import GenerateOptions
-from ex4d.shot import DepthInfo, PlateInfo, Shot, write_shot
-from ex4d.take import generate_take, render_take
 from ex4d.video import write_video
 
-SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample"
-SIDE = 192  # of the sample, made smaller
-FRAMES = [6, 12, 18]
 RNG = np.random.default_rng(0)
 TEXTURE = cv2.GaussianBlur(RNG.integers(0, 256, (96, 128, 3), dtype=np.uint8), (0, 0), 1.5)
 
 
-def shrunk(pictures, interpolation=cv2.INTER_AREA):
-    return np.stack([cv2.resize(picture, (SIDE, SIDE), interpolation=interpolation) for picture in pictures])
-
-
 @pytest.fixture(scope="module")
 def small():
-    """Three frames of the sample with their truth, SIDE pixels wide."""
-    views = read_true_views(SAMPLE, FRAMES)
-    scale = np.diag([SIDE / 512, SIDE / 512, 1])
-    path = views.cameras
-    cameras = CameraPath(path.world_to_camera, scale @ path.intrinsics, SIDE, SIDE, path.source_frame)
-    return dataclasses.replace(
-        views,
-        plate=shrunk(views.plate),
-        depth=shrunk(views.depth, cv2.INTER_NEAREST),
-        intrinsics=scale @ views.intrinsics,
-        cameras=cameras,
-        color=shrunk(views.color),
-        color_depth=shrunk(views.color_depth, cv2.INTER_NEAREST),
-    )
+    return small_views()
 
 
 @pytest.fixture(scope="module")
 def painted(small, tmp_path_factory):
     """A shot with a painted take `one` and the truth beside it."""
     folder = tmp_path_factory.mktemp("shot")
-    info = DepthInfo("truth", "ours", True, "metric", None, {})
-    plate = PlateInfo("plate.mp4", "0" * 64, 0, None)
-    shot = Shot(small.plate, Fraction(24), small.depth, small.intrinsics, "exact", plate, info)
-    write_shot(folder, shot)
-    take, drawn = render_take(folder, shot, "one", small.cameras, "cpu")
-    generate_take(folder, shot, take, small.cameras, drawn, GenerateOptions("preview"))
-    write_video(folder / "truth.mkv", small.color, Fraction(24), "ffv1")
-    np.savez(folder / "truth_depth.npz", depth=small.color_depth)
-    np.savez(folder / "plate_depth.npz", depth=small.depth)
-    write_camera_path(folder / "true_camera.npz", small.cameras)
+    write_painted(folder, small)
     return folder
-
-
-def truth_files(folder):
-    names = ("truth.mkv", "true_camera.npz", "truth_depth.npz", "plate_depth.npz")
-    return TruthFiles(*(folder / name for name in names))
-
-
-def turned(cameras, degrees, moved):
-    """The cameras, turned about the vertical axis and moved along x, in their own frames."""
-    angle = np.radians(degrees)
-    step = np.eye(4)
-    step[:3, :3] = cv2.Rodrigues(np.array([0, angle, 0]))[0]
-    step[0, 3] = moved
-    return dataclasses.replace(cameras, world_to_camera=step @ cameras.world_to_camera)
 
 
 # --- the camera, found again
@@ -102,6 +57,9 @@ def test_a_frame_of_another_camera_shows_by_how_much_it_is_off(small):
             depth = float(np.median(asked.depth[n][asked.mask[n]]))
             assert found.rotation_deg == pytest.approx(degrees, abs=0.1)
             assert found.translation == pytest.approx(share * scene / depth, abs=0.003)
+            if share == 0:
+                focal_px = small.cameras.intrinsics[n, 0, 0]
+                assert found.shift_px == pytest.approx(focal_px * np.tan(np.radians(degrees)), rel=0.1, abs=0.1)
 
 
 def test_true_pictures_of_the_second_camera_are_found_where_it_truly_stood(small):
@@ -299,7 +257,7 @@ def test_the_page_marks_the_better_figure_and_says_when_both_are_alike():
         }
         return Side(name, Evaluation("t", 2, frames, {}, {}, {}), picture, picture, False)
 
-    text = page(side("one", 30.0, 2.0, 0.5), side("two", 31.0, 3.0, 0.5))
+    text = page([side("one", 30.0, 2.0, 0.5), side("two", 31.0, 3.0, 0.5)])
     assert '<td class="">30.00 dB</td><td class="best">31.00 dB</td><td>+1.00 dB</td>' in text
     assert '<td class="best">2.00</td><td class="">3.00</td><td>+1.00</td>' in text
     assert '<td class="">50.0 %</td><td class="">50.0 %</td><td>same</td>' in text

@@ -8,6 +8,7 @@ import pytest
 from test_background_client import Artist
 
 from ex4d.camera import CameraPath, write_camera_path
+from ex4d.evaluation.record import read_evaluation
 from ex4d.video import probe_video, write_video
 from shared_protocol.background import BackgroundClient
 from shared_protocol.events import JobDone
@@ -42,6 +43,13 @@ def test_a_clip_becomes_a_shot_and_a_take(artist, tmp_path):
     done = artist.wait_end(artist.client.run_job("take", {"name": "one"}, inputs, take))
     assert isinstance(done, JobDone), done
     assert probe_video(take / "result.mp4").frame_count == FRAMES
+
+    inputs = {name: shot / name for name in ("shot.json", "plate.mkv", "depth.npz")}
+    inputs |= {name: take / name for name in ("take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv")}
+    done = artist.wait_end(artist.client.run_job("evaluate", {"name": "one"}, inputs, take))
+    assert isinstance(done, JobDone), done
+    assert read_evaluation(take / "evaluation.json").frame_count == FRAMES
+    assert (take / "evaluation.html").is_file()
 
 
 def test_a_file_that_is_no_video_is_named_as_the_artist_knows_it(artist, tmp_path):
