@@ -76,7 +76,13 @@ def key_value(text: str) -> tuple[str, str]:
 
 
 def add_plate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("clip", type=Path, metavar="CLIP", help="the filmed plate, any video file")
+    parser.add_argument(
+        "clip",
+        type=Path,
+        metavar="CLIP",
+        help="the filmed plate: any video, or pictures: their folder, plate.####.exr, or any one of them",
+    )
+    parser.add_argument("--fps", metavar="RATE", help="of pictures: 24, 23.976, 24000/1001 (default 24)")
     parser.add_argument("--out", dest="shot", type=Path, required=True, metavar="SHOT", help="the shot folder to write")
     parser.add_argument(
         "--depth", default="auto", metavar="NAME", help="depth source, for example file or preview (default auto)"
@@ -108,7 +114,7 @@ def add_plate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lens", type=float, metavar="MM", help="focal length; needs --sensor-width")
     parser.add_argument("--sensor-width", type=float, metavar="MM", help="width of the film back")
     parser.add_argument(
-        "--frames", type=frame_range, default=(0, None), metavar="A:B", help="frames to use, B excluded"
+        "--frames", type=frame_range, default=(0, None), metavar="A:B", help="frames to use, from 0, B excluded"
     )
 
 

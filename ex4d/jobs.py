@@ -9,6 +9,7 @@ import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +24,8 @@ from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.room import DEPTH_MODEL, make_room
 from ex4d.generation.wan.modes import MODES
 from ex4d.job_params import Params, choice, integer, names, number, refuse_rest, switch, text, texts
+from ex4d.plate import frame_rate
+from ex4d.plate_archive import unpacked_plate
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
@@ -59,7 +62,10 @@ def run_job(
 
 
 def _reconstruct(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
-    """Inputs: plate; if wanted depth and its side file, depth_points, source_camera. Outputs: the shot, its display."""
+    """Inputs: plate; if wanted depth and its side file, depth_points, source_camera. Outputs: the shot, its display.
+
+    The plate is a video, or a .zip of numbered pictures; those bring fps and number_start.
+    """
     _need(inputs, "plate")
     options = ReconstructOptions(
         depth=choice(params, "depth", ("auto", *SOURCES), "auto"),
@@ -75,6 +81,8 @@ def _reconstruct(params: Params, inputs: Mapping[str, Path], workdir: Path, prog
         source_camera=inputs.get("source_camera"),
         frame_start=integer(params, "frame_start", 0),
         frame_count=integer(params, "frame_count", None),
+        fps=_frame_rate(params, "fps"),
+        number_start=integer(params, "number_start", None),
     )
     if folders := set(options.depth_options) & FOLDER_OPTIONS:
         raise InputError(
@@ -83,7 +91,7 @@ def _reconstruct(params: Params, inputs: Mapping[str, Path], workdir: Path, prog
     plate_path = text(params, "plate_path", inputs["plate"].name)  # where the sender keeps the plate
     refuse_rest(params)
     make_room(DEPTH_MODEL)
-    shot = reconstruct(inputs["plate"], options, progress)
+    shot = reconstruct(unpacked_plate(inputs["plate"], workdir / "plate", progress), options, progress)
     shot = dataclasses.replace(shot, plate=dataclasses.replace(shot.plate, path=plate_path))
     folder = workdir / "shot"
     write_shot(folder, shot)
@@ -182,6 +190,11 @@ KINDS: dict[str, Callable[[Params, Mapping[str, Path], Path, ProgressCallback], 
     "take": _take,
     "evaluate": _evaluate,
 }
+
+
+def _frame_rate(params: Params, name: str) -> Fraction | None:
+    value = text(params, name, None)
+    return None if value is None else frame_rate(value)
 
 
 def _outputs(folder: Path, *names: str) -> Files:
