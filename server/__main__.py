@@ -19,6 +19,7 @@ from shared_protocol.connection import home_folder
 from .artifacts import Artifacts
 from .clients import Clients
 from .devices import find_gpus, worker_devices
+from .estimates import Estimator
 from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
 from .front import MAX_SOCKETS, Front
@@ -79,6 +80,7 @@ async def serve(home: Home, options: Options) -> None:
     front.queue.recover()
     housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
     front.metrics = Metrics(store, executors, housekeeper)
+    front.estimator = Estimator(store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(front.stopping.set))

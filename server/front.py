@@ -24,6 +24,7 @@ from shared_protocol.messages import (
     PROTOCOL_VERSION,
     AddClient,
     AskClients,
+    AskEstimate,
     AskJobs,
     AskLog,
     AskMetrics,
@@ -32,6 +33,7 @@ from shared_protocol.messages import (
     CancelJob,
     ClientList,
     ErrorInfo,
+    Estimate,
     Hello,
     JobEvent,
     JobList,
@@ -56,6 +58,7 @@ from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, requ
 from .artifacts import Artifacts
 from .blobs import BlobRequest, Blobs
 from .clients import Clients
+from .estimates import Estimator
 from .failures import NotYours, error_info, from_exception
 from .jobs import JobQueue
 from .listening import Listening
@@ -70,10 +73,11 @@ HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 1000, 5000
 
 
 class Front:
-    """Talks to the clients. `queue` and `metrics` are set once before `serve`, because the parts need each other."""
+    """Talks to the clients. `queue` and what follows are set once before `serve`: the parts need each other."""
 
     queue: JobQueue
     metrics: Metrics
+    estimator: Estimator
 
     def __init__(
         self,
@@ -155,8 +159,8 @@ class Front:
                     self._send(identity, rid, reply, data)
 
                 await self._blobs.take(user, user == self._clients.admin_key, message, chunk, answer)
-            elif isinstance(message, AskMetrics):
-                task = asyncio.create_task(self._answer_metrics(identity, rid))
+            elif isinstance(message, AskMetrics | AskEstimate):
+                task = asyncio.create_task(self._answer_slowly(identity, rid, message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
@@ -219,13 +223,20 @@ class Front:
 
             self._draining = asyncio.create_task(stop_when_drained())
 
-    async def _answer_metrics(self, identity: bytes, rid: int) -> None:
+    async def _answer_slowly(self, identity: bytes, rid: int, message: AskMetrics | AskEstimate) -> None:
+        """Answer what takes longer than others should wait."""
         try:
-            values = {**self.metrics.of_jobs(), "uptime_s": round(time.monotonic() - self._started, 1)}
-            values |= await asyncio.to_thread(self.metrics.of_machine)
-            self._send(identity, rid, MetricValues(values))
+            reply: Message = await (self._metrics() if isinstance(message, AskMetrics) else self._estimate(message))
         except Exception as error:
-            self._send(identity, rid, Refusal(self._explain(error)))
+            reply = Refusal(self._explain(error))
+        self._send(identity, rid, reply)
+
+    async def _metrics(self) -> MetricValues:
+        values = {**self.metrics.of_jobs(), "uptime_s": round(time.monotonic() - self._started, 1)}
+        return MetricValues(values | await asyncio.to_thread(self.metrics.of_machine))
+
+    async def _estimate(self, asked: AskEstimate) -> Estimate:
+        return await self.estimator.estimate(asked, self.queue.queued + len(self.queue.attempts))
 
     def _begin_pairing(self, lifetime_s: float) -> PairingCode:
         code = self._clients.begin_pairing(lifetime_s)

@@ -38,8 +38,13 @@ ALTER TABLE jobs ADD COLUMN ended_at_s REAL;
 CREATE INDEX jobs_by_end ON jobs (ended_at_s);
 CREATE TABLE results (key TEXT PRIMARY KEY, outputs TEXT NOT NULL, made_at_s REAL NOT NULL) WITHOUT ROWID;
 """,
+    3: """
+ALTER TABLE jobs ADD COLUMN width INTEGER NOT NULL DEFAULT 0;          -- of the pictures that the job makes; 0: unknown
+ALTER TABLE jobs ADD COLUMN height INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN pictures INTEGER NOT NULL DEFAULT 0;
+""",
 }
-VERSION = 2
+VERSION = 3
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -49,6 +49,17 @@ class StoredJob:
 _COLUMNS = ", ".join(field.name for field in fields(StoredJob))
 
 
+@dataclass(frozen=True)
+class DoneTake:
+    """What a take was, and how long it took."""
+
+    params: dict[str, Any]
+    width: int
+    height: int
+    pictures: int
+    seconds: float
+
+
 class Store:
     """The database. Each method is one transaction that is on disk when it returns; used from one thread."""
 
@@ -117,6 +128,16 @@ class Store:
         )
         return [(int(size), float(seconds)) for size, seconds in rows]
 
+    def takes_done(self, limit: int = 50) -> list[DoneTake]:
+        """The last takes that a worker has done and of whose pictures we know, newest first."""
+        rows = self._database.execute(
+            "SELECT params, width, height, pictures, ended_at_s - started_at_s FROM jobs WHERE kind = 'take'"
+            " AND +state = 'done' AND pictures > 0 AND started_at_s IS NOT NULL AND ended_at_s IS NOT NULL"
+            " ORDER BY ended_at_s DESC LIMIT ?",
+            (limit,),
+        )
+        return [DoneTake(json.loads(params), *numbers) for params, *numbers in rows]
+
     def kinds(self) -> list[str]:
         """The kinds of jobs of which a worker has done one."""
         rows = self._database.execute(
@@ -166,6 +187,8 @@ class Store:
             "fresh": request.fresh,
             "input_bytes": sum(item.artifact.size for item in request.inputs),
         }
+        if request.makes is not None:
+            row |= {"width": request.makes.width, "height": request.makes.height, "pictures": request.makes.count}
         with self._database:
             names, places = ", ".join(row), ", ".join("?" * len(row))
             self._database.execute(f"INSERT INTO jobs ({names}) VALUES ({places})", tuple(row.values()))  # noqa: S608

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client that Blender uses: every call returns at once, everything slow happens in threads, news waits in `poll`.
 
-Three daemon threads: `link` owns the control connection (submit, events, cancel), `files` uploads and downloads over a
-connection of its own so that a cancel never waits behind a file, `calls` runs the functions handed to `call`.
+Four daemon threads: `link` owns the control connection (submit, events, cancel), `files` uploads and downloads over a
+connection of its own so that a cancel never waits behind a file, `calls` runs the functions handed to `call`,
+`questions` asks what the server has to think about.
 """
 
 import queue
@@ -12,10 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .client import Client
 from .connection import Connection
+from .errors import NotRunning
 from .events import CallDone, CallFailed, Event, Inbox
 from .job import Job
 from .link import Link
+from .messages import Estimate, Pictures
 
 
 class TaskThread:
@@ -52,6 +56,7 @@ class BackgroundClient:
         self._inbox = Inbox()
         self._calls = TaskThread("ex4d-calls")
         self._files = TaskThread("ex4d-files")
+        self._questions = TaskThread("ex4d-questions")
         self._link = Link(connection, server_command, self._inbox, self._files.add)
         self._closed = False
 
@@ -66,6 +71,7 @@ class BackgroundClient:
         inputs: Mapping[str, Path],
         output_folder: Path,
         job_id: str | None = None,
+        makes: Pictures | None = None,
     ) -> str:
         """Upload the inputs, run a job, fetch its outputs; connects first when needed.
 
@@ -75,11 +81,12 @@ class BackgroundClient:
             inputs: role -> file.
             output_folder: where the outputs go, each under its role's name, all at once when all have arrived.
             job_id: the id of an earlier call with the same arguments, to pick that job up again.
+            makes: the pictures that it makes.
 
         Returns:
             The job's id, under which its JobProgress and its one JobDone, JobFailed or JobCancelled arrive.
         """
-        job = Job(job_id or uuid.uuid4().hex, kind, dict(params), {}, Path(output_folder))
+        job = Job(job_id or uuid.uuid4().hex, kind, dict(params), {}, Path(output_folder), makes)
         job.inputs.update({role: Path(path) for role, path in inputs.items()})
         self._link.tell(lambda: self._link.start(job))
         return job.job_id
@@ -90,17 +97,32 @@ class BackgroundClient:
 
     def call(self, function: Callable[..., Any], *args: Any) -> str:
         """Run a slow function (reading files) in a thread; CallDone or CallFailed carries the returned id."""
+        return self._run(self._calls, lambda: function(*args))
+
+    def estimate(self, makes: Pictures, params: Mapping[str, Any]) -> str:
+        """Ask what a take would need; a CallDone with an Estimate, or a CallFailed, carries the returned id."""
+
+        def ask() -> Estimate:
+            connection = self._link.connection
+            if connection is None:
+                raise NotRunning("The server is not connected")
+            with Client(connection, "ex4d question") as client:
+                return client.estimate(makes, params)
+
+        return self._run(self._questions, ask)
+
+    def _run(self, thread: TaskThread, function: Callable[[], Any]) -> str:
         call_id = uuid.uuid4().hex
 
         def task() -> None:
             event: Event
             try:
-                event = CallDone(call_id, function(*args))
+                event = CallDone(call_id, function())
             except Exception as error:  # whatever it is, the caller asked to be told
                 event = CallFailed(call_id, error)
             self._inbox.put(event)
 
-        self._calls.add(task)
+        thread.add(task)
         return call_id
 
     def poll(self, budget_s: float = 0.02) -> list[Event]:
@@ -115,3 +137,4 @@ class BackgroundClient:
         self._link.close(timeout_s)
         self._files.close(timeout_s)
         self._calls.close(0.1)  # a function that is still reading dies with the process
+        self._questions.close(0.1)

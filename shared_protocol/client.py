@@ -33,11 +33,13 @@ from .errors import (
 from .messages import (
     PROTOCOL_VERSION,
     ArtifactRef,
+    AskEstimate,
     AskJobs,
     AskLog,
     AskMetrics,
     AskStatus,
     CancelJob,
+    Estimate,
     Hello,
     InputRef,
     JobEvent,
@@ -48,6 +50,7 @@ from .messages import (
     LogText,
     Message,
     MetricValues,
+    Pictures,
     PrioritiseJob,
     Refusal,
     ServerState,
@@ -127,6 +130,7 @@ class Client:
         inputs: Mapping[str, tuple[ArtifactRef, str]],
         priority: int = 0,
         fresh: bool = False,
+        makes: Pictures | None = None,
     ) -> JobStatus:
         """Queue a job; harmless to repeat.
 
@@ -137,9 +141,14 @@ class Client:
             inputs: role -> (uploaded artifact, file name).
             priority: higher ones run first.
             fresh: do it even when the result of the same request is known.
+            makes: the pictures that it makes, so that the server learns how long such jobs take.
         """
         refs = tuple(InputRef(role, artifact, name) for role, (artifact, name) in sorted(inputs.items()))
-        return self.request(SubmitJob(job_id, kind, dict(params), refs, priority, fresh), JobStatus)
+        return self.request(SubmitJob(job_id, kind, dict(params), refs, priority, fresh, makes), JobStatus)
+
+    def estimate(self, makes: Pictures, params: Mapping[str, Any]) -> Estimate:
+        """What a take would need on this server."""
+        return self.request(AskEstimate(makes, dict(params)), Estimate)
 
     def subscribe(self, job_id: str, after_seq: int = 0) -> JobStatus:
         """Have the job's events after `after_seq`, and all new ones, arrive in `poll`."""

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .errors import LinkError, NotRunning
+from .errors import LinkError, NotRunning, RemoteError
 from .events import (
     CallDone,
     CallFailed,
@@ -20,6 +20,7 @@ from .events import (
     JobFailed,
     JobProgress,
 )
+from .messages import Estimate, Pictures
 
 FakeJob = Callable[[str, dict[str, Any], dict[str, Path], Path], dict[str, Path]]
 """(kind, params, inputs, output folder) -> files by role; a LinkError becomes JobFailed."""
@@ -31,12 +32,15 @@ class FakeClient:
     Args:
         run: does a job; None makes empty results.
         running: whether a server answers.
+        estimate: what it says of every take; None for a server that is too old to say anything.
     """
 
-    def __init__(self, run: FakeJob | None = None, running: bool = True) -> None:
+    def __init__(self, run: FakeJob | None = None, running: bool = True, estimate: Estimate | None = None) -> None:
         self.running = running
         self.submitted: list[tuple[str, str, dict[str, Any], dict[str, Path], Path]] = []
+        self.asked: list[tuple[Pictures, dict[str, Any]]] = []
         self.closed = False
+        self.estimated = estimate
         self._run = run
         self._steps: deque[Callable[[], Event | None]] = deque()
         self._cancelled: set[str] = set()
@@ -57,6 +61,7 @@ class FakeClient:
         inputs: Mapping[str, Path],
         output_folder: Path,
         job_id: str | None = None,
+        makes: Pictures | None = None,
     ) -> str:
         job = (job_id or uuid.uuid4().hex, kind, dict(params), dict(inputs), Path(output_folder))
         self.submitted.append(job)
@@ -82,6 +87,10 @@ class FakeClient:
         self._steps.append(step)
         return call_id
 
+    def estimate(self, makes: Pictures, params: Mapping[str, Any]) -> str:
+        self.asked.append((makes, dict(params)))
+        return self.call(self._estimate)
+
     def poll(self, budget_s: float = 0.02) -> list[Event]:
         while self._steps:
             event = self._steps.popleft()()
@@ -92,6 +101,11 @@ class FakeClient:
     def close(self, timeout_s: float = 2.0) -> None:
         self.closed = True
         self._steps.clear()
+
+    def _estimate(self) -> Estimate:
+        if self.estimated is None:
+            raise RemoteError("bad_message", "The server does not know the message job.estimate", "Update the server.")
+        return self.estimated
 
     def _unless_cancelled(self, progress: JobProgress) -> Event | None:
         return None if progress.job_id in self._cancelled else progress

@@ -10,7 +10,7 @@ from typing import Any
 
 from .client import Client
 from .errors import BadConnectionFile, LinkError, NotRunning, ServerLost, TimedOut, WrongServerKey
-from .messages import ArtifactRef, OutputRef
+from .messages import ArtifactRef, OutputRef, Pictures
 
 CONNECTION_TROUBLE = (ServerLost, NotRunning, TimedOut, WrongServerKey, BadConnectionFile)
 """What may be mended by connecting again."""
@@ -25,6 +25,7 @@ class Job:
     params: dict[str, Any]
     inputs: dict[str, Path]
     output_folder: Path
+    makes: Pictures | None = None
     uploaded: dict[str, tuple[ArtifactRef, str]] | None = None
     outputs: tuple[OutputRef, ...] | None = None
     submitted: bool = False  # the server may have it

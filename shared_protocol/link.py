@@ -82,6 +82,12 @@ class Link:
         self.tell(lambda: None)
         self._thread.join(timeout_s)
 
+    @property
+    def connection(self) -> Connection | None:
+        """To the server that answers at present; for further connections. From any thread."""
+        client = self._client
+        return client.connection if client is not None else None
+
     # In the link's thread
 
     def connect(self) -> None:
@@ -264,7 +270,7 @@ class Link:
             elif job.uploaded is None:
                 self._transfer(job, upload_inputs)
             elif not job.followed:  # submitting again is harmless
-                status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded)
+                status = self._client.submit(job.job_id, job.kind, job.params, job.uploaded, makes=job.makes)
                 job.submitted = job.followed = True
                 if status.state == "queued":
                     waiting = f"Waiting for {status.ahead} other jobs" if status.ahead else "Waiting in the queue"

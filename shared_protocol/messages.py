@@ -14,8 +14,8 @@ from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
 # 1.1 previews; 1.2 several workers, priorities, estimates, drain, list of jobs; 1.3 files on the same machine;
 # 1.4 pairing and clients; 1.5 metrics; 1.6 checking a stored file;
-# 1.7 a job's log
-PROTOCOL_VERSION = (1, 7)
+# 1.7 a job's log; 1.8 what a job will take, before it is sent
+PROTOCOL_VERSION = (1, 8)
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -220,6 +220,15 @@ class CheckBlob(Message):
 # Jobs
 
 
+@dataclass(frozen=True)
+class Pictures(Checked):
+    """How many pictures of what size a job makes: how long jobs took is compared by that."""
+
+    width: Annotated[int, Within(1, 2**20)]
+    height: Annotated[int, Within(1, 2**20)]
+    count: Annotated[int, Within(1, 2**31)]
+
+
 @message("job.submit")
 @dataclass(frozen=True)
 class SubmitJob(Message):
@@ -231,6 +240,37 @@ class SubmitJob(Message):
     inputs: tuple[InputRef, ...] = ()
     priority: Priority = 0
     fresh: bool = False  # do it even when the result of the same request is known
+    makes: Pictures | None = None
+
+
+@message("job.estimate")
+@dataclass(frozen=True)
+class AskEstimate(Message):
+    """Ask what a take with these parameters would need here. Nothing is queued. Answering takes a second or two."""
+
+    makes: Pictures
+    params: Params = field(default_factory=dict)  # of a job of kind take
+
+
+@message("job.estimated")
+@dataclass(frozen=True)
+class Estimate(Message):
+    """What the take would need, as far as it is known."""
+
+    engine: Word  # that would paint it
+    seconds: float | None = None  # from how long such takes took on this server; None: it has done none
+    measured: Count = 0  # on how many of them
+    reference_s: float | None = None  # what the machine of our benchmarks takes; None: not measured
+    reference: str = ""  # that machine
+    windows: Count = 1  # in which the model paints it
+    gpu: str = ""  # the server's; empty: none
+    gpu_bytes: Size = 0  # its memory, of which
+    gpu_used_bytes: Size = 0  # is in use now, by this server's own workers too
+    peak_bytes: Size | None = None  # GPU memory that the plan needs; None: the engine needs no GPU
+    ram_bytes: Size | None = None  # main memory that the plan needs
+    notices: tuple[str, ...] = ()  # about the plan
+    refusal: str = ""  # why it cannot be painted, and what could be
+    ahead: Count = 0  # jobs that run or wait now
 
 
 @message("job.subscribe")

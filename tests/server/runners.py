@@ -124,3 +124,9 @@ def _device(
         progress(Progress("Waiting for the others", 0, 0))
         time.sleep(0.02)
     return {}
+
+
+def _take(params: Params, inputs: Files, workdir: Path, progress: ProgressCallback) -> Files:
+    """Takes as long as it is told."""
+    time.sleep(params["s"])
+    return {}

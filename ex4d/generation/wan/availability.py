@@ -23,6 +23,12 @@ def need_wan(mode: Mode, loras: Sequence[Lora] = ()) -> None:
     Raises:
         MachineError: something is missing; the message says how to get it.
     """
+    need_installed(mode, loras)
+    _need_gpu()
+
+
+def need_installed(mode: Mode, loras: Sequence[Lora] = ()) -> None:
+    """`need_wan` without the GPU: packages and weights. Imports no torch."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MachineError(
@@ -30,7 +36,6 @@ def need_wan(mode: Mode, loras: Sequence[Lora] = ()) -> None:
             "Install them with: pip install 'ex4d[wan]' -c constraints.txt. Or use the preview engine."
         )
     find_wan_files(mode, loras)
-    _need_gpu()
 
 
 def can_paint(mode: Mode) -> bool:

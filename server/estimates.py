@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a take would need on this server: asked of a process of its own, with what the server has measured."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from ex4d.errors import MachineError
+from shared_protocol.fields import to_plain
+from shared_protocol.launch import NO_WINDOW
+from shared_protocol.messages import AskEstimate, Estimate
+
+from .store import Store
+from .worker_process import PACKAGES
+
+PLANNING_S = 60.0  # a cold disk takes long to read what painting imports
+
+
+class Estimator:
+    """Foretells one take at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = asyncio.Lock()
+
+    async def estimate(self, asked: AskEstimate, ahead: int) -> Estimate:
+        """What the take would need.
+
+        Raises:
+            MachineError: the process that thinks about it failed.
+        """
+        async with self._turn:
+            done = [
+                [take.params, {"width": take.width, "height": take.height, "count": take.pictures}, take.seconds]
+                for take in self._store.takes_done()
+            ]
+            question = {"params": asked.params, "makes": to_plain(asked.makes), "done": done}
+            known = await asyncio.to_thread(_think, question)
+        known["notices"] = tuple(known["notices"])
+        return Estimate(**known, ahead=ahead)
+
+
+def _think(question: dict[str, Any]) -> dict[str, Any]:
+    search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-P", "-m", "server.planning"],
+            input=json.dumps(question),
+            capture_output=True,
+            text=True,
+            timeout=PLANNING_S,
+            check=True,
+            env={**os.environ, "PYTHONPATH": search_path},
+            creationflags=NO_WINDOW,
+        )
+    except subprocess.SubprocessError as error:
+        said = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1:]
+        raise MachineError(f"The take could not be estimated: {' '.join(said)}") from error
+    known: dict[str, Any] = json.loads(answer.stdout)
+    return known
