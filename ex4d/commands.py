@@ -81,10 +81,11 @@ def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Names
     if options.json:
         print(json.dumps({**facts, "notices": notices}, indent=2))
         return 0
+    width = max(12, *(len(name) for name in facts), 0)
     for name, value in facts.items():
-        print(f"{name:>12}  {value}")
+        print(f"{name:>{width}}  {value}")
     for notice in notices:
-        print(textwrap.fill(notice, 110, initial_indent="      notice  ", subsequent_indent=" " * 14))
+        print(textwrap.fill(notice, 110, initial_indent=f"{'notice':>{width}}  ", subsequent_indent=" " * (width + 2)))
     return 0
 
 

@@ -99,8 +99,9 @@ def _told(found: "Evaluation") -> dict[str, str]:
         if (mean := found.mean(name)) is None:
             continue
         worst = found.worst(name)
+        same = worst is None or metric.shown(worst[0]) == metric.shown(mean)
         facts[metric.label] = metric.shown(mean) + (
-            "" if worst is None else f"  (worst {metric.shown(worst[0])}, frame {worst[1]})"
+            "" if worst is None or same else f"  (worst {metric.shown(worst[0])}, frame {worst[1]})"
         )
     for name, value in found.totals.items():
         facts[TAKE_METRICS[name].label] = TAKE_METRICS[name].shown(value)

@@ -119,6 +119,7 @@ def evaluate_take(
             "raster": take.raster,
             "convention": shot.convention,
             "depth": shot.depth_info.source,
+            "plate_sha256": shot.plate.sha256,
             "size": [cameras.width, cameras.height],
             "fps": f"{shot.fps.numerator}/{shot.fps.denominator}",
             "take_version": take.version,

@@ -27,7 +27,7 @@ class Metric:
             return "-"
         if self.unit == "%":
             return f"{100 * value:.{self.digits}f} %"
-        return f"{value:.{self.digits}f} {self.unit}".rstrip()
+        return f"{value:.{self.digits}f}{'' if self.unit in {'', '°'} else ' '}{self.unit}"
 
 
 CAMERA, PLATE, TIME, TRUTH = "Camera", "What the plate shows", "Over time", "Against the truth"

@@ -9,7 +9,7 @@ import ex4d
 from ex4d.evaluation.metrics import FRAME_METRICS
 from ex4d.evaluation.page_pictures import pictures
 from ex4d.evaluation.page_style import STYLE
-from ex4d.evaluation.page_tables import about, angles, blank, figures
+from ex4d.evaluation.page_tables import about, angles, apart, blank, figures, summary
 from ex4d.evaluation.plots import line_plot
 from ex4d.evaluation.side import Side
 from ex4d.storage import replacing
@@ -30,12 +30,15 @@ def page(sides: Sequence[Side]) -> str:
     names = [html.escape(side.name) for side in sides]
     title = " and ".join(names)
     heading = " and ".join(f'<span class="{kind}">{name}</span>' for kind, name in zip("ab", names, strict=False))
-    warnings = "".join(
-        f'<p class="warning">{name}: the result was painted again after it was measured.</p>'
+    measured = [side.evaluation for side in sides]
+    warnings = [
+        f"{name}: the result was painted again after it was measured."
         for name, side in zip(names, sides, strict=True)
         if side.stale
-    )
-    measured = [side.evaluation for side in sides]
+    ]
+    warnings += apart(measured)
+    told = "".join(f'<p class="warning">{warning}</p>' for warning in warnings)
+    told += f"<p>{summary(measured, names)}</p>"
     sections = {
         "Pictures": f'<div class="wide">{pictures(sides)}</div>',
         "Figures": f'<div class="wide">{figures(measured, names)}</div>',
@@ -48,7 +51,7 @@ def page(sides: Sequence[Side]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{heading}</h1>{warnings}{body}"
+        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{heading}</h1>{told}{body}"
         f"<footer>ex4d {html.escape(ex4d.__version__)}, ex4d evaluate</footer></body></html>\n"
     )
 
@@ -69,7 +72,7 @@ def _plots(sides: Sequence[Side], names: list[str]) -> str:
             unit = f" [{metric.unit}]" if metric.unit else ""
             caption = f"<figcaption>{html.escape(metric.label + unit)}</figcaption>"
             drawn += f"<figure>{caption}{line_plot(columns, classes, 100 if metric.unit == '%' else 1)}</figure>"
-    same = f'<p class="same">The same in every frame that has them: {", ".join(steady)}.</p>' if steady else ""
+    same = f'<p class="same">The same in every frame that has them: {"; ".join(steady)}.</p>' if steady else ""
     return f'{_legend(names)}<div class="plots">{drawn}</div>{same}'
 
 

@@ -20,7 +20,8 @@ DIFFERENCE_GAIN = 4
 def pictures(sides: Sequence[Side]) -> str:
     """Frames of all sides, and what differs where two have one size."""
     first = sides[0]
-    rows = [("Mesh", first.name, first.mesh, "a"), ("Result", first.name, first.result, "a")]
+    owner = first.name if len(sides) > 1 else ""
+    rows = [("Mesh", owner, first.mesh, "a"), ("Result", owner, first.result, "a")]
     for second in sides[1:]:
         if first.result.shape == second.result.shape:
             change = cv2.absdiff(first.result, second.result)

@@ -12,13 +12,48 @@ ALIKE = 1e-9  # relative: figures nearer than this are one
 SHOWN_ABOUT = ("engine", "settings", "seed", "raster", "convention", "depth", "size", "take_version", "truth")
 
 
+def summary(sides: Sequence[Evaluation], names: list[str]) -> str:
+    """The page in a sentence."""
+    if len(sides) == 1:
+        engine = html.escape(str(sides[0].about.get("engine")))
+        return f"{sides[0].frame_count} frames, painted by the engine {engine}."
+    marks = [_better(_means(sides, key), metric) for key, metric in _everything()]
+    better = [sum(mark[side] == "best" for mark in marks) for side in (0, 1)]
+    count = sum(metric.better != "neither" and None not in _means(sides, key) for key, metric in _everything())
+    rest = count - sum(better)
+    return f"Of {count} figures {names[0]} is better in {better[0]}, {names[1]} in {better[1]}; {rest} are the same."
+
+
+def apart(sides: Sequence[Evaluation]) -> list[str]:
+    """Why two takes' figures cannot simply be held against each other."""
+    if _differ([side.about.get("plate_sha256") for side in sides]):
+        return ["They are of different plates: their figures say nothing about each other."]
+    if _differ([side.hashes.get("camera.npz") for side in sides]):
+        return ["They follow different cameras: what differs may come from the path."]
+    return []
+
+
+def _differ(marks: Sequence[Json]) -> bool:
+    """Whether known marks are not all one."""
+    return None not in marks and any(mark != marks[0] for mark in marks)
+
+
+def _everything() -> list[tuple[str, Metric]]:
+    """All measures, group by group."""
+    everything = (*FRAME_METRICS.items(), *TAKE_METRICS.items())
+    groups = list(dict.fromkeys(metric.group for _, metric in everything))
+    return sorted(everything, key=lambda item: groups.index(item[1].group))
+
+
+def _means(sides: Sequence[Evaluation], key: str) -> list[float | None]:
+    return [side.mean(key) if key in FRAME_METRICS else side.totals.get(key) for side in sides]
+
+
 def figures(sides: Sequence[Evaluation], names: list[str]) -> str:
     """Every measure of one take or two: means, change, worst frames."""
     body, group = "", ""
-    everything = (*FRAME_METRICS.items(), *TAKE_METRICS.items())
-    groups = list(dict.fromkeys(metric.group for _, metric in everything))
-    for key, metric in sorted(everything, key=lambda item: groups.index(item[1].group)):
-        means = [side.mean(key) if key in FRAME_METRICS else side.totals.get(key) for side in sides]
+    for key, metric in _everything():
+        means = _means(sides, key)
         if len(sides) == 1 and means[0] is None:
             continue
         if metric.group != group:

@@ -5,8 +5,8 @@ import html
 import math
 from collections.abc import Sequence
 
-WIDTH, HEIGHT = 560, 190
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 26
+WIDTH, HEIGHT = 380, 150  # about as wide as a column of the page, so that letters have their own size
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 24
 MOST_TICKS = 5
 DOT_PX = 2.5
 

@@ -261,6 +261,35 @@ def test_the_page_marks_the_better_figure_and_says_when_both_are_alike():
     assert '<td class="">30.00 dB</td><td class="best">31.00 dB</td><td>+1.00 dB</td>' in text
     assert '<td class="best">2.00</td><td class="">3.00</td><td>+1.00</td>' in text
     assert '<td class="">50.0 %</td><td class="">50.0 %</td><td>same</td>' in text
+    assert "Of 3 figures one is better in 1, two in 1; 1 are the same." in text
+    assert 'warning">' not in text
+
+
+@pytest.mark.parametrize(
+    ("plates", "cameras", "said"),
+    [
+        ("aa", "cd", "different cameras"),
+        ("ab", "cd", "different plates"),
+        ("aa", "cc", None),
+        (("a", None), "cc", None),
+    ],
+)
+def test_the_page_says_when_takes_cannot_be_held_against_each_other(plates, cameras, said):
+    picture = np.zeros((2, 40, 40, 3), np.uint8)
+    frames = {"angle_deg": (0.0, 1.0)}
+    sides = [
+        Side(
+            plate or "",
+            Evaluation("t", 2, frames, {}, {}, {"plate_sha256": plate}, {"camera.npz": camera}),
+            picture,
+            picture,
+            False,
+        )
+        for plate, camera in zip(plates, cameras, strict=True)
+    ]
+    text = page(sides)
+    assert ('warning">' in text) == (said is not None)
+    assert said is None or said in text
 
 
 def test_a_plot_spans_its_figures():
