@@ -5,9 +5,9 @@ A thin skin: operators turn the scene into plain data and plain data into the sc
 server and back, panels draw what `properties` remembers.
 """
 
-from . import coverage_strip, operators, panels, preferences, properties, session
+from . import coverage_strip, estimates, operators, panels, preferences, properties, session
 
-MODULES = (properties, preferences, operators, panels, coverage_strip)
+MODULES = (properties, preferences, operators, panels, coverage_strip, estimates)
 
 
 def register():

@@ -70,14 +70,14 @@ def hidden(*objects):
             item.hide_viewport = was_hidden
 
 
-def _camera_at(scene, depsgraph, root, frame):
-    """Return (world_to_camera, intrinsics) of the scene's camera at the frame the depsgraph stands on."""
-    camera = scene.camera  # a camera marker may just have changed it
+def _camera_at(scene, depsgraph, root, frame, camera):
+    """Return (world_to_camera, intrinsics) of a camera, or the scene's, at the frame the depsgraph stands on."""
+    camera = camera or scene.camera  # a camera marker may just have changed it
     if camera is None:
         raise CameraPathError(f"The scene has no camera at frame {frame:g}. Make one the scene's camera.")
     evaluated = camera.evaluated_get(depsgraph)
     if camera.type != "CAMERA":
-        raise CameraPathError(f"'{camera.name}', the scene's camera at frame {frame:g}, is no camera. Choose one.")
+        raise CameraPathError(f"'{camera.name}', the camera at frame {frame:g}, is no camera. Choose one.")
     if evaluated.data.type != "PERSP":
         kind = CAMERA_KINDS.get(evaluated.data.type, evaluated.data.type.lower())
         raise CameraPathError(
@@ -103,7 +103,9 @@ def _camera_at(scene, depsgraph, root, frame):
     return pose, intrinsics
 
 
-def sample_camera_path(context, root, frames: Iterable[float], plate_start: int, plate_frames: int, hide=()):
+def sample_camera_path(
+    context, root, frames: Iterable[float], plate_start: int, plate_frames: int, hide=(), camera=None
+):
     """Sample the scene's camera at scene frames, which may lie between whole ones.
 
     Args:
@@ -113,6 +115,7 @@ def sample_camera_path(context, root, frames: Iterable[float], plate_start: int,
         plate_start: scene frame that shows the plate's first frame.
         plate_frames: length of the plate.
         hide: objects whose evaluation the cameras do not need.
+        camera: the one to sample; None for the scene's, with its camera markers.
 
     Raises:
         CameraPathError: no camera, a camera that is no pinhole, NaN, or frames outside a plate that plays as filmed.
@@ -131,7 +134,7 @@ def sample_camera_path(context, root, frames: Iterable[float], plate_start: int,
     with hidden(*hide), frame_restored(scene):
         for frame in frames:
             scene.frame_set(int(frame // 1), subframe=frame % 1)
-            pose, intrinsics = _camera_at(scene, depsgraph, root, frame)
+            pose, intrinsics = _camera_at(scene, depsgraph, root, frame, camera)
             poses.append(pose)
             matrices.append(intrinsics)
             retimed = plate_time.shown_frame(root.evaluated_get(depsgraph), plate_start, plate_frames)

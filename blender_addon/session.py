@@ -92,6 +92,7 @@ class PendingCall:
     title: str
     on_done: Callable
     is_quiet: bool  # nobody asked for it: it keeps no button grey, and its failure is not told
+    on_failed: Callable | None = None
 
 
 class Session:
@@ -109,6 +110,7 @@ class Session:
         self.was_lost = False  # it had been there
         self.step: Step | None = None
         self.job: RunningJob | None = None
+        self.followed: dict[str, Callable] = {}  # what hears of each job that keeps no button grey
         self.work: SlowWork | None = None
         self.calls: dict[str, PendingCall] = {}
         self.error = ""
@@ -127,7 +129,12 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """True while anything is under way that `drain` will bring forward."""
-        return self.is_connecting or self.job is not None or self.work is not None or bool(self.calls)
+        return self.is_connecting or self.has_jobs or self.work is not None or bool(self.calls)
+
+    @property
+    def has_jobs(self) -> bool:
+        """True while the server has jobs of ours."""
+        return self.job is not None or bool(self.followed)
 
     @property
     def activity(self) -> str:
@@ -140,6 +147,7 @@ class Session:
 
 
 current = Session()
+watchers: list[Callable[[], None]] = []  # called at each look while the server is connected; they must be quick
 
 
 def begin_connecting():
@@ -155,7 +163,7 @@ def no_way_to_connect(why: str):
 
 def connect(server: Server):
     """Find a running server, or start this computer's; `Connected` or `Disconnected` tells how it went."""
-    is_another = server != current.server and current.job is None  # a job waits for its own client
+    is_another = server != current.server and not current.has_jobs  # jobs wait for their own client
     if current.client is None or is_another:
         close(waits=False)
         current.client, current.server = BackgroundClient(server.connection, server.command), server
@@ -164,11 +172,23 @@ def connect(server: Server):
     _ensure_timer()
 
 
-def start_job(title: str, kind: str, params: dict, inputs: Files, output_folder: Path, on_done):
+def start_job(title: str, kind: str, params: dict, inputs: Files, output_folder: Path, on_done, makes=None):
     """Send a job; `on_done(files)` runs on the main thread when its files have arrived."""
-    job_id = current.client.run_job(kind, params, inputs, output_folder)
+    job_id = current.client.run_job(kind, params, inputs, output_folder, makes=makes)
     current.job = RunningJob(job_id, title, on_done)
     _ensure_timer()
+
+
+def follow_job(job_id: str, on_event, kind: str, params: dict, inputs: Files, output_folder: Path, makes=None):
+    """Send a job beside others, or pick it up again by its id; `on_event` hears of it until `unfollow`."""
+    current.followed[job_id] = on_event
+    current.client.run_job(kind, params, inputs, output_folder, job_id, makes)
+    _ensure_timer()
+
+
+def unfollow(job_id: str):
+    """A followed job has ended."""
+    current.followed.pop(job_id, None)
 
 
 def cancel_job():
@@ -182,6 +202,13 @@ def call(title: str, function, *arguments, on_done, is_quiet=False):
     if current.client is None:  # reading and writing need no server
         current.client = BackgroundClient(None, None)
     current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done, is_quiet)
+    _ensure_timer()
+
+
+def ask_estimate(makes, params: dict, on_done, on_failed):
+    """Ask the server what a take would need: `on_done(estimate)`, or `on_failed()` when it cannot tell."""
+    call_id = current.client.estimate(makes, params)
+    current.calls[call_id] = PendingCall("Estimate", on_done, is_quiet=True, on_failed=on_failed)
     _ensure_timer()
 
 
@@ -221,6 +248,9 @@ def drain(budget_s: float = BUDGET_S) -> bool:
         changed = True
         if time.monotonic() >= deadline:
             break
+    if current.is_connected:
+        for watcher in watchers:
+            _guarded(watcher)
     if changed:
         _redraw()
     return current.is_busy
@@ -237,10 +267,10 @@ def wait(timeout_s: float) -> bool:
     return True
 
 
-def _guarded(function, argument):
+def _guarded(function, *arguments):
     """Show the artist what went wrong: an exception that leaves a timer would end it silently."""
     try:
-        function(argument)
+        function(*arguments)
     except ArtistError as error:
         current.error = str(error)
     except Exception as error:  # the boundary to Blender's event loop
@@ -268,14 +298,18 @@ def _handle(event):
         case Disconnected():
             current.is_connected = current.is_connecting = False
             current.was_lost = event.code == ServerLost.code
-            hint = server_words.what_to_do(event, current.server, current.job is not None)
+            hint = server_words.what_to_do(event, current.server, current.has_jobs)
             current.error = current.link_error = f"{event.title.rstrip('.')}. {hint}"
         case CallDone(call_id=call_id, result=result):
             current.calls.pop(call_id).on_done(result)
         case CallFailed(call_id=call_id, error=error):
             failed = current.calls.pop(call_id)
+            if failed.on_failed is not None:
+                failed.on_failed()
             if not failed.is_quiet:
                 current.error = str(error) if isinstance(error, ArtistError) else f"{failed.title}: {error}"
+        case _ if event.job_id in current.followed:
+            current.followed[event.job_id](event)
         case _ if current.job is None or event.job_id != current.job.job_id:
             pass  # the late word of a job that has ended
         case JobProgress():
@@ -287,13 +321,17 @@ def _handle(event):
             _end_job().on_done(files)
         case JobFailed():
             _end_job()
-            current.failed_code = event.code
-            if event.code == NotPaired.code:  # the server put this computer off its list meanwhile
-                current.is_connected = False
-            hint = server_words.FAR_HINTS.get(event.code, event.hint) if current.server.name else event.hint
-            current.error = f"{event.title.rstrip('.')}. {hint}"
+            current.failed_code, current.error = event.code, why_failed(event)
         case JobCancelled():
             current.notice = f"{_end_job().title}: cancelled"
+
+
+def why_failed(event: JobFailed) -> str:
+    """What went wrong with a job, and what to do."""
+    if event.code == NotPaired.code:  # the server put this computer off its list meanwhile
+        current.is_connected = False
+    hint = server_words.FAR_HINTS.get(event.code, event.hint) if current.server.name else event.hint
+    return f"{event.title.rstrip('.')}. {hint}"
 
 
 def _end_job() -> RunningJob:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from . import path_sampling, session, shots
+from .shared_protocol.messages import Pictures
 
 INPUT_ROLES = ("shot.json", "plate.mkv", "depth.npz")
 
@@ -45,9 +46,10 @@ def shoot(context, job: CameraJob):
         job.folder,
         sampled,
         scene.frame_start,
-        on_done=partial(_send, job, inputs),
+        on_done=partial(_send, job, inputs, Pictures(sampled.width, sampled.height, len(sampled.source_frame))),
     )
 
 
-def _send(job, inputs, camera_path):
-    session.start_job(job.title, job.kind, job.params, {**inputs, "camera.npz": camera_path}, job.folder, job.on_done)
+def _send(job, inputs, makes, camera_path):
+    files = {**inputs, "camera.npz": camera_path}
+    session.start_job(job.title, job.kind, job.params, files, job.folder, job.on_done, makes)

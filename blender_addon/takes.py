@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import compat, painting, sequencer, session, shots, take_list
+from . import compat, estimates, painting, sequencer, session, shots, take_list
 from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
 from .path_sampling import SCENE_FILE
@@ -53,6 +53,7 @@ def render(context):
 
 
 def _arrived(shot_id, folder, files):
+    estimates.take_was_done()
     scene = shots.scene_of(shot_id)
     if scene is not None:
         scene.ex4d.property_unset("coverage_check")  # the take tells its own

@@ -3,9 +3,9 @@
 
 from bpy.types import Panel
 
-from .. import painting
+from .. import estimates, painting
 from ..session import Step
-from .parts import SidebarPanel, button, outcome
+from .parts import SidebarPanel, button, facts, is_under_way, outcome
 
 
 class EX4D_PT_take(SidebarPanel, Panel):
@@ -15,6 +15,8 @@ class EX4D_PT_take(SidebarPanel, Panel):
         layout.prop(state, "take_name")
         self.draw_painting(layout, state)
         button(layout, Step.TAKE, "ex4d.render_take", "RENDER_ANIMATION")
+        if not is_under_way(Step.TAKE) and (needs := estimates.said(context.scene)):
+            facts(layout, context, needs)
         outcome(layout, context, Step.TAKE)
 
     def draw_painting(self, layout, state):

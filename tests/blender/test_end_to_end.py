@@ -111,8 +111,13 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     assert re.search(rf"Most is missing on frame {FRAMES}\. Mean parallax: \d+\.\d degrees\.$", checked)
     assert list((saved.parent / "ex4d" / "plate" / "takes").iterdir()) == []
 
+    needs = [text for text, _ in addon.estimates.said(scene)]
+    assert needs[0] == "No take with these settings was measured on this server yet."
+    assert needs[1] == "Preview Fill: no GPU memory."
     bpy.ops.ex4d.render_take()
     finish(addon)
+    needs = [text for text, _ in addon.estimates.said(scene)]
+    assert re.match(r"About \d+ s, from the last take with these settings on this server\.", needs[0])
     assert state.take_coverage == checked.partition("\n")[2], "the check foretold the take"
     strips = {strip.name: strip for strip in addon.compat.sequencer_strips(scene)}
     assert set(strips) == {"plate plate", "take_01"}
