@@ -126,8 +126,10 @@ def movie_strip(scene):
     return strip.filepath, begin - trimmed
 
 
-def modifier_input(modifier, identifier):
-    """Return (owner, property name) of a geometry-nodes modifier's input, as layouts and setattr take them."""
+def set_modifier_input(modifier, identifier, value):
+    """Set an input of a geometry-nodes modifier."""
     if hasattr(modifier, "properties"):  # 5.2 and later
-        return getattr(modifier.properties.inputs, identifier), "value"
-    return modifier, f'["{identifier}"]'
+        getattr(modifier.properties.inputs, identifier).value = value
+    else:
+        modifier[identifier] = value
+    modifier.id_data.update_tag()

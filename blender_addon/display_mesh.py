@@ -11,7 +11,7 @@ import numpy as np
 
 from . import compat
 from .display_arrays import DisplayArrays
-from .materials import UV_NAME, hiding_material, plate_material
+from .materials import BLACK, UV_NAME, colour_unseen, hiding_material, plate_material, unseen_colour
 from .node_layout import lay_out
 
 MODIFIER_NAME = "DW-Mesh"
@@ -131,7 +131,9 @@ def put_on_object(mesh_object, mesh, image, plate_start, arrays: DisplayArrays):
     name = mesh_object.name
     pixel_rad = 1 / float(arrays.intrinsics[0, 0])
     mesh.materials.append(plate_material(f"{name} plate", image, plate_start, arrays.frame_count))
-    mesh.materials.append(hiding_material(f"{name} hiding", image, plate_start, arrays.frame_count, pixel_rad))
+    old_hiding = _hiding_material_of(old_mesh)
+    colour = unseen_colour(old_hiding) if old_hiding is not None else BLACK
+    mesh.materials.append(hiding_material(f"{name} hiding", image, plate_start, arrays.frame_count, pixel_rad, colour))
     mesh_object.data = mesh
     modifier = mesh_object.modifiers.get(MODIFIER_NAME)
     if modifier is None:
@@ -172,13 +174,25 @@ def follow(mesh_object, driven):
         compat.drive(group, path, -1, *driven)
 
 
-def show_cut_property(mesh_object):
-    """Return (owner, property name) of the modifier's switch for cut faces, for a panel; None before it is built."""
-    modifier = mesh_object.modifiers.get(MODIFIER_NAME)
-    if modifier is None or modifier.node_group is None:
-        return None
-    socket = modifier.node_group.interface.items_tree.get(SHOW_CUT_NAME)
-    return None if socket is None else compat.modifier_input(modifier, socket.identifier)
+def show_unseen(mesh_object, colour):
+    """Draw the faces that only hide in a colour, or let the view through where they are.
+
+    Args:
+        mesh_object: None where there is no mesh.
+        colour: linear RGB; None to see through.
+    """
+    modifier = mesh_object.modifiers.get(MODIFIER_NAME) if mesh_object is not None else None
+    socket = modifier.node_group.interface.items_tree.get(SHOW_CUT_NAME) if modifier and modifier.node_group else None
+    if socket is not None:
+        compat.set_modifier_input(modifier, socket.identifier, colour is not None)
+    material = _hiding_material_of(mesh_object.data) if mesh_object is not None else None
+    if colour is not None and material is not None:
+        colour_unseen(material, colour)
+
+
+def _hiding_material_of(mesh):
+    material = mesh.materials[HIDING_SLOT] if mesh is not None and len(mesh.materials) > HIDING_SLOT else None
+    return material if material is not None and material.node_tree is not None else None
 
 
 def unlit(mesh_object):

@@ -7,6 +7,9 @@ from . import compat
 from .node_layout import lay_out
 
 UV_NAME = "plate"
+UNSEEN, OUTPUT = "Unseen", "Output"  # nodes
+BLACK = (0.0, 0.0, 0.0)
+WARNING = (0.9, 0.0, 0.45)  # no plate has much of it, and it stands out for colour-blind eyes too
 
 # By how many pixels of the plate a view may miss the ray that filmed a point: a gap that narrow would not be seen.
 ALIGNED_PX = 0.5
@@ -23,14 +26,15 @@ def plate_material(name, image, plate_start, frame_count):
     return material
 
 
-def hiding_material(name, image, plate_start, frame_count, pixel_rad):
-    """Return the material of faces that only hide: black, as the render's mask leaves them.
+def hiding_material(name, image, plate_start, frame_count, pixel_rad, colour=BLACK):
+    """Return the material of faces that only hide: black, as the render's mask leaves them, or a colour that warns.
 
     From the plate's own camera, though, nothing is missing: wherever the view's ray runs along the ray that filmed the
     point, the plate shows. That ray begins at the object's origin, so no camera has to be named.
 
     Args:
         pixel_rad: angle between the rays of two neighbouring pixels.
+        colour: linear RGB.
     """
     material, emission = _emission_material(name)
     _show_plate(material, emission, image, plate_start, frame_count)
@@ -51,13 +55,33 @@ def hiding_material(name, image, plate_start, frame_count, pixel_rad):
     link(apart.outputs[0], angle.inputs[0])
     link(angle.outputs["Value"], aligned.inputs[0])
     aligned.inputs[1].default_value = ALIGNED_PX * pixel_rad
-    link(aligned.outputs[0], emission.inputs["Strength"])
+
+    unseen, choose = new("ShaderNodeEmission"), new("ShaderNodeMixShader")
+    unseen.name = unseen.label = UNSEEN
+    link(aligned.outputs[0], choose.inputs[0])
+    link(unseen.outputs[0], choose.inputs[1])
+    link(emission.outputs[0], choose.inputs[2])
+    link(choose.outputs[0], material.node_tree.nodes[OUTPUT].inputs["Surface"])
 
     # Solid shading knows no rays. It would show any texture, so it gets an empty one, which leaves it the plain colour.
     material.node_tree.nodes.active = new("ShaderNodeTexImage")
-    material.diffuse_color = (0, 0, 0, 1)
+    colour_unseen(material, colour)
     lay_out(material.node_tree)
     return material
+
+
+def colour_unseen(material, colour):
+    """Give the faces of a hiding material another colour."""
+    node = material.node_tree.nodes.get(UNSEEN)
+    if node is not None:  # the artist may have rebuilt the material
+        node.inputs["Color"].default_value = (*colour, 1)
+        material.diffuse_color = (*colour, 1)
+
+
+def unseen_colour(material):
+    """Return the colour of a hiding material's faces, linear RGB."""
+    node = material.node_tree.nodes.get(UNSEEN)
+    return BLACK if node is None else tuple(node.inputs["Color"].default_value)[:3]
 
 
 def show_movie_frame(image_user, plate_start, frame_count):
@@ -82,6 +106,7 @@ def _emission_material(name):
     tree = compat.use_nodes(material)
     tree.nodes.clear()
     emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
+    output.name = OUTPUT
     tree.links.new(emission.outputs[0], output.inputs["Surface"])
     return material, emission
 

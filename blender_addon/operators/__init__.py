@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, server, take
+from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, server, take, view
 
 CLASSES = (
     server.EX4D_OT_connect_server,
@@ -16,6 +16,9 @@ CLASSES = (
     plate.EX4D_OT_plate_from_strip,
     reconstruct.EX4D_OT_reconstruct,
     reconstruct.EX4D_OT_show_mesh,
+    view.EX4D_OT_view_source,
+    view.EX4D_OT_view_split,
+    view.EX4D_OT_view_new,
     camera.EX4D_OT_add_camera,
     move.EX4D_OT_add_move,
     plate_time.EX4D_OT_key_plate_time,

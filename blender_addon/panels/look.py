@@ -3,7 +3,7 @@
 
 from bpy.types import Panel
 
-from .. import coverage_strip, display_mesh
+from .. import coverage_strip, view
 from ..session import Step
 from .parts import SidebarPanel, button, facts, is_under_way, outcome, wrapped
 
@@ -13,15 +13,22 @@ class EX4D_PT_look(SidebarPanel, Panel):
 
     @classmethod
     def poll(cls, context):
-        return context.scene.ex4d.is_reconstructed
+        return bool(context.scene.ex4d.shot_id)
 
     def draw_step(self, layout, context, state):
+        is_split = view.other_half(context.screen, context.area, state.source_camera) is not None
         row = layout.row(align=True)
-        row.prop(state, "mesh_stride", text="Detail")
-        row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
-        switch = display_mesh.show_cut_property(state.mesh) if state.mesh is not None else None
-        if switch is not None:
-            layout.prop(*switch, text=display_mesh.SHOW_CUT_NAME)
+        for operator, icon, is_on in (
+            ("ex4d.view_source", "VIEW_CAMERA", not is_split and view.shows_source(context.area, state.source_camera)),
+            ("ex4d.view_split", "SPLIT_VERTICAL", is_split),
+            ("ex4d.view_new", "OUTLINER_OB_CAMERA", not is_split and view.shows_new(context.area)),
+        ):
+            row.operator(operator, icon=icon, depress=is_on)
+        if state.is_reconstructed:
+            layout.prop(state, "unseen")
+            row = layout.row(align=True)
+            row.prop(state, "mesh_stride", text="Detail")
+            row.operator("ex4d.show_mesh", text="", icon="FILE_REFRESH")
 
 
 def draw_coverage(layout, context, state):

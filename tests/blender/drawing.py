@@ -49,7 +49,7 @@ class Layout:
     def separator(self):
         pass
 
-    def operator(self, idname, text="", icon="NONE", translate=True):
+    def operator(self, idname, text="", icon="NONE", translate=True, depress=False):
         module, name = idname.split(".")
         getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
         assert icon in ICONS
@@ -67,6 +67,8 @@ class Context:
 
     class region:
         width = 280
+
+    screen = area = None
 
     def __getattr__(self, name):
         return getattr(bpy.context, name)

@@ -85,3 +85,19 @@ def test_solid_shading_gives_hiding_faces_their_plain_colour(wall):
     assert plate.node_tree.nodes.active.image is wall.shot_image
     assert hiding.node_tree.nodes.active.image is None
     assert tuple(hiding.diffuse_color) == (0, 0, 0, 1)
+
+
+def test_the_warning_colour_shows_where_black_would_and_survives_a_rebuild(addon, scene, wall, tmp_path):
+    wall.source_camera.location.x = 1.0
+    black = (picture(scene, tmp_path / "black.png") == 0).all(axis=2)
+    wall.unseen = "WARNING"
+    bpy.ops.ex4d.show_mesh()
+    assert addon.session.wait(10)
+    seen = picture(scene, tmp_path / "warning.png")
+    warns = (seen[..., 0] > 200) & (seen[..., 1] < 20) & (seen[..., 2] > 120)
+    assert black.any()
+    np.testing.assert_array_equal(warns, black)
+    assert is_plate(seen[~black]).all()
+    assert wall.mesh.data.materials[1].diffuse_color[0] > 0.5, "solid shading warns as well"
+    wall.source_camera.location.x = 0.0
+    assert is_plate(picture(scene, tmp_path / "source.png")).all()

@@ -113,17 +113,22 @@ def test_a_cut_face_is_unseen_on_its_frame_only(addon, tmp_path, fake, imported,
         assert inner[3, 4] == (1 if frame == 2 else 0)
 
 
-def test_the_hiding_faces_can_be_switched_off_to_look_in_from_outside(addon, reconstructed):
+def test_the_hiding_faces_can_be_left_out_to_look_in_from_outside(addon, reconstructed):
     _, shown = evaluated(reconstructed.mesh, 1)
-    owner, name = addon.display_mesh.show_cut_property(reconstructed.mesh)
-    if name == "value":
-        owner.value = False
-    else:
-        owner[name[2:-2]] = False
-    reconstructed.mesh.update_tag()
+    reconstructed.unseen = "OPEN"
     points, opened = evaluated(reconstructed.mesh, 1)
     assert len(opened) == (shown == 0).sum()
     assert points[:, 1].max() < 100, "the skirt is gone"
+    bpy.ops.ex4d.show_mesh()
+    assert addon.session.wait(10)
+    assert len(evaluated(reconstructed.mesh, 1)[1]) == len(opened), "a mesh built again looks the same"
+    reconstructed.unseen = "WARNING"
+    assert len(evaluated(reconstructed.mesh, 1)[1]) == len(shown)
+
+
+def test_without_a_mesh_the_choice_waits(imported):
+    imported.unseen = "WARNING"
+    imported.unseen = "OPEN"
 
 
 def test_texture_coordinates_put_each_pixel_on_its_own_ray(addon, reconstructed, display):
