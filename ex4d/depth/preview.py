@@ -224,9 +224,9 @@ def _shallowness(small: list[Plane]) -> float:
 
 
 def _gradient(plane: Plane) -> Plane:
-    return np.asarray(
-        cv2.magnitude(cv2.Scharr(plane, -1, 1, 0, scale=1 / 16), cv2.Scharr(plane, -1, 0, 1, scale=1 / 16))
-    )
+    across, down = cv2.Scharr(plane, -1, 1, 0, scale=1 / 16), cv2.Scharr(plane, -1, 0, 1, scale=1 / 16)
+    # Not cv2.magnitude: its last bit depends on where in memory the pictures lie, so each run would differ.
+    return np.asarray(np.sqrt(across * across + down * down), np.float32)
 
 
 def _steadied(planes: Plane) -> Plane:

@@ -13,7 +13,7 @@ import pytest
 
 from ex4d.depth import DEPTH_KINDS, SOURCES, SourceOptions, best_source, depth_source
 from ex4d.depth.normalise import Known, reference_depth, relief_depth, unit_disparity
-from ex4d.depth.preview import FAR, NEAR, _shallowness, _small
+from ex4d.depth.preview import FAR, NEAR, _gradient, _shallowness, _small
 from ex4d.depth.scaling import scaled
 from ex4d.errors import Cancelled, DepthError
 from ex4d.progress import Progress
@@ -335,6 +335,15 @@ print(hashlib.sha256(depth_source("preview").estimate(clip).depth.tobytes()).hex
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
     assert first == second
     assert len(first.strip()) == 64
+
+
+def test_edges_are_the_same_wherever_in_memory_the_picture_lies():
+    plane = np.random.default_rng(0).random((48, 64), np.float32)
+    kept, found = [], set()
+    for n in range(64):
+        kept += [np.empty(4 * n + 1, np.uint8), _gradient(plane)]  # so that each lies at another distance
+        found.add(kept[-1].tobytes())
+    assert len(found) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ registry
