@@ -115,15 +115,11 @@ def strip_range(strip):
     return int(strip.frame_final_start), int(strip.frame_final_duration)
 
 
-def movie_strip(scene):
-    """Return (file, scene frame of its first picture) of the scene's active strip; None if that is no movie."""
-    editor = scene.sequence_editor
-    strip = editor.active_strip if editor is not None else None
-    if strip is None or strip.type != "MOVIE":
-        return None
+def strip_start(strip):
+    """Return the scene frame of the first picture of a strip's file or files, whether the strip shows it or not."""
     names = ("content_start", "content_trim_start") if hasattr(strip, "content_start") else OLDER_STRIP_NAMES
     begin, trimmed = (int(getattr(strip, name)) for name in names)
-    return strip.filepath, begin - trimmed
+    return begin - trimmed
 
 
 def set_modifier_input(modifier, identifier, value):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which files on disk are the depth that the artist chose."""
 
-import re
 from pathlib import Path
 
 from .errors import ShotDataError
+from .picture_files import digits_of, name_parts, numbered
 
 PICTURE_SUFFIXES = {".exr", ".png"}
-LAST_NUMBER = re.compile(r"(\d+)(?=\D*$)")
 LONGEST_SEQUENCE = 300  # files in one job: each takes up to 200 bytes of a request's header (64 KiB)
 
 
@@ -26,20 +25,17 @@ def depth_inputs(path: Path, plate_frames: int) -> dict[str, Path]:
     """
     if path.suffix.lower() == ".json":
         raise ShotDataError(f"{path.name} only says what the numbers mean: choose the depth file beside it.")
-    digits = LAST_NUMBER.search(path.stem)
-    if path.suffix.lower() not in PICTURE_SUFFIXES or digits is None or plate_frames == 1:
+    if path.suffix.lower() not in PICTURE_SUFFIXES or digits_of(path) is None or plate_frames == 1:
         return {"depth": path, **_side_file(path.with_suffix(".json"))}
-    before, after = path.name[: digits.start()], path.name[digits.end() :]
-    numbered = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    found = {match[1]: file for file in sorted(path.parent.iterdir()) if (match := numbered.fullmatch(file.name))}
+    found = numbered(path)
     if len(found) > LONGEST_SEQUENCE:
         raise ShotDataError(
             f"{path.name} belongs to {len(found)} files, a job takes {LONGEST_SEQUENCE}. Move the files of the plate's "
             f"{plate_frames} frames into a folder of their own, or save them as one 16-bit .mkv or .npz."
         )
-    shared_name = before.rstrip("._-") or "depth"
+    shared_name = name_parts(path)[0].rstrip("._-") or "depth"
     side = _side_file(path.with_suffix(".json")) or _side_file(path.with_name(f"{shared_name}.json"))
-    return {**{f"depth-{number}": file for number, file in found.items()}, **side}
+    return {**{f"depth-{digits_of(file)}": file for file in found.values()}, **side}
 
 
 def _side_file(path: Path) -> dict[str, Path]:

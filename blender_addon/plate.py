@@ -13,6 +13,7 @@ from mathutils import Matrix, Vector
 from . import cameras, shots, solve
 from .errors import PlateError
 from .materials import UV_NAME, plate_material
+from .picture_files import Pictures, is_picture, number_of, pattern_of
 
 # The border of a DW-Mesh lies at depth 100, and the startup file's camera ends there.
 CLIP_END = 10_000.0
@@ -26,8 +27,6 @@ EYE_HEIGHT = 1.6
 # A common prime on full frame, until the artist says what was used.
 LENS_MM, SENSOR_WIDTH_MM = 35.0, 36.0
 
-NTSC = 1.001
-
 # Of the scene's state, what another plate does not change.
 KEPT_SETTINGS = {"rna_type", "name", "depth_source", "mesh_stride", "engine", "quality"}
 
@@ -37,83 +36,73 @@ LOOK_AT = (-0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45)
 
 @dataclass(frozen=True)
 class Plate:
-    """What Blender found in the file."""
+    """What Blender found in the file, or in the pictures."""
 
     clip: bpy.types.MovieClip
     width: int
     height: int
-    fps: float
+    fps: float | None  # None: pictures, which have the scene's
     frame_count: int
 
+    @property
+    def first_number(self) -> int | None:
+        """Of pictures: the number of the first one."""
+        return None if self.fps is not None else number_of(shots.absolute(self.clip.filepath))
 
-def open_plate(path: Path) -> Plate:
-    """Load the file as a movie clip.
+
+def open_plate(path: Path, pictures: Pictures | None = None) -> Plate:
+    """Load a movie, or pictures that were looked for before, as a movie clip.
 
     Raises:
-        PlateError: no such file, not a movie, or no frames in it.
+        PlateError: no such file, or Blender cannot show it.
     """
     if path.is_dir():  # no file was picked in the browser
-        raise PlateError("Choose a movie file.")
+        raise PlateError("Choose a movie file, or pictures.")
     if not path.is_file():
         raise PlateError(f"There is no file {path}. Choose a movie file.")
     known = set(bpy.data.movieclips)
     try:
         clip = bpy.data.movieclips.load(str(path))
     except RuntimeError as error:
-        raise PlateError(f"Blender cannot read {path.name}: {error}. Choose a movie file.") from error
+        raise PlateError(f"Blender cannot read {path.name}: {error}. Choose a movie file, or pictures.") from error
     try:
-        return plate_of(clip)
+        return plate_of(clip, pictures)
     except PlateError:
         if clip not in known:
             bpy.data.movieclips.remove(clip)
         raise
 
 
-def plate_of(clip) -> Plate:
+def plate_of(clip, pictures: Pictures | None = None) -> Plate:
     """Return a movie clip of this file as a plate.
 
+    Args:
+        pictures: those of an image sequence.
+
     Raises:
-        PlateError: it is no movie, or its file is gone.
+        PlateError: it has no frames that Blender can show, or its file is gone.
     """
     path = shots.absolute(clip.filepath)
     if not path.is_file():
         raise PlateError(f"The file of the movie clip {clip.name}, {path}, is gone. Put it back.")
+    if clip.frame_offset:
+        raise PlateError(f"Set the Frame Offset of the clip '{clip.name}' to 0; if it is solved, solve it again.")
     width, height = clip.size
+    if pictures is not None:
+        if clip.source != "SEQUENCE":
+            raise PlateError(f"Blender cannot read {path.name}. Export that frame again, or choose other pictures.")
+        return Plate(clip, width, height, None, pictures.count)
     if clip.source != "MOVIE" or clip.frame_duration < 1 or clip.fps <= 0:
-        is_still = clip.source != "MOVIE"
-        what = "a still or an image sequence" if is_still else "no movie that Blender can read, or has no frames"
-        raise PlateError(f"{path.name} is {what}. Choose a movie file (mp4, mov, mkv).")
+        raise PlateError(
+            f"{path.name} is no movie that Blender can read, or has no frames. Choose a movie file (mp4, mov, mkv) or "
+            "pictures (PNG, JPEG, TIFF, EXR)."
+        )
     return Plate(clip, width, height, clip.fps, clip.frame_duration)
 
 
-def scene_rate(fps: float) -> tuple[int, float]:
-    """Return Blender's (fps, fps_base) of a frame rate: 23.976 becomes (24, 1.001)."""
-    whole = round(fps)
-    if whole and abs(fps - whole) < 1e-3:
-        return whole, 1.0
-    if abs(round(fps * NTSC) / NTSC - fps) < 5e-3:
-        return round(fps * NTSC), NTSC
-    return max(1, whole), max(1, whole) / fps
-
-
-def set_scene_from_plate(scene, plate: Plate, frame_start: int) -> list[str]:
-    """Give the scene the plate's size, rate, range and colours; return what was set, as sentences for the artist."""
-    render = scene.render
-    render.resolution_x, render.resolution_y, render.resolution_percentage = plate.width, plate.height, 100
-    render.pixel_aspect_x = render.pixel_aspect_y = 1.0
-    render.fps, render.fps_base = scene_rate(plate.fps)
-    scene.frame_start, scene.frame_end = frame_start, frame_start + plate.frame_count - 1
-    # AgX and Filmic would re-grade the plate: its colours are final.
-    scene.view_settings.view_transform = "Standard"
-    scene.frame_set(frame_start)
-    size, frames = f"{plate.width} x {plate.height}", f"frames {scene.frame_start} to {scene.frame_end}"
-    return [
-        f"Scene set from the plate: {size}, {plate.fps:.6g} fps, {frames}, view transform Standard.",
-        *_lens_notices(scene, plate.clip),
-    ]
-
-
-def _lens_notices(scene, clip):
+def lens_notices(scene) -> list[str]:
+    """Return what is known of the plate's lens, as sentences."""
+    clip = scene.ex4d.plate_clip
     if not solve.is_solved(clip):
         return ["The lens is a guess: set Source Lens and Film Back for true parallax."]
     lens = scene.ex4d.source_camera.data.lens
@@ -182,7 +171,12 @@ def _plate_plane(scene, name, camera, plate: Plate, frame_start):
     mesh.uv_layers.new(name=UV_NAME).data.foreach_set("uv", [0, 0, 1, 0, 1, 1, 0, 1])
     image = bpy.data.images.load(bpy.path.abspath(plate.clip.filepath), check_existing=True)
     image.filepath = plate.clip.filepath
-    mesh.materials.append(plate_material(name, image, frame_start, plate.frame_count))
+    material = plate_material(name, image, frame_start, plate.frame_count)
+    if plate.first_number is not None:
+        image.source = "SEQUENCE"
+        texture = next(node for node in material.node_tree.nodes if node.bl_idname == "ShaderNodeTexImage")
+        texture.image_user.frame_offset = plate.first_number - 1  # Blender counts the files' own numbers
+    mesh.materials.append(material)
     plane = _link(scene, bpy.data.objects.new(name, mesh), camera)
     plane.location = (0, 0, -PLANE_DISTANCE)
     plane.hide_select = True
@@ -209,10 +203,17 @@ def _source_camera(scene, name, root, plate: Plate, frame_start):
     return camera
 
 
+def name_of(path: Path) -> str:
+    """Return what a plate is called: its file's name, of pictures without number and padding."""
+    stem = pattern_of(path).stem.replace("####", "") if is_picture(path) else path.stem
+    return stem.strip("._- ") or path.parent.name
+
+
 def import_plate(scene, plate: Plate, frame_start: int):
     """Build the shot's Empty, source camera and plate plane, and remember them on the scene."""
     state = scene.ex4d
-    name = shots.unused_shot_name(Path(bpy.path.abspath(plate.clip.filepath)).stem)
+    path = Path(bpy.path.abspath(plate.clip.filepath))
+    name = shots.unused_shot_name(name_of(path))
     plate.clip.filepath = shots.stored(bpy.path.abspath(plate.clip.filepath))
     root = _link(scene, bpy.data.objects.new(f"EX-4D {name}", None))
     root.empty_display_type = "PLAIN_AXES"
@@ -227,7 +228,8 @@ def import_plate(scene, plate: Plate, frame_start: int):
     state.plate_plane = _plate_plane(scene, f"{name} plate", camera, plate, frame_start)
     state.plate_clip = plate.clip
     state.plate_width, state.plate_height = plate.width, plate.height
-    state.plate_fps, state.film_frames, state.film_start = plate.fps, plate.frame_count, frame_start
+    state.plate_fps = plate.fps or scene.render.fps / scene.render.fps_base
+    state.film_frames, state.film_start = plate.frame_count, frame_start
     state.plate_frames, state.plate_start = plate.frame_count, frame_start
     scene.camera = camera
     if solve.is_solved(plate.clip):

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a reconstruct job is asked: the plate, its frames and lens, where its depth comes from, what is known of it."""
 
+from fractions import Fraction
+
 from . import cameras, shots, solve
 from .compat import fcurves_of
-from .depth_files import depth_inputs
 from .errors import CameraPathError, ShotDataError
+from .job_files import JobFiles
 from .path_sampling import lens_of_camera
+from .picture_files import number_of, pattern_of
 from .properties.reconstruct import READ_FROM_FILE
 
 
 def frames_to_use(scene) -> range:
-    """Return which of the file's frames are to be reconstructed, counted from 0.
+    """Return which of the file's frames are to be reconstructed, counted from 0: all, or the scene's and handles.
 
     Raises:
         ShotDataError: the scene's range is to be used, and leaves the plate.
@@ -24,20 +27,21 @@ def frames_to_use(scene) -> range:
             f"The plate's file covers frames {state.film_start} to {state.film_start + state.film_frames - 1}, the "
             f"scene {scene.frame_start} to {scene.frame_end}. Set the scene's start and end inside the plate."
         )
-    return frames
+    return range(max(frames.start - state.handles, 0), min(frames.stop + state.handles, state.film_frames))
 
 
-def job_of(state, frames, solved):
-    """Return (params, inputs) of a shot's reconstruct job, without the solve's files.
+def job_of(scene, frames, solved):
+    """Return (params, files to gather) of a shot's reconstruct job.
 
     Args:
-        state: of the scene.
+        scene: with the plate.
         frames: of `frames_to_use`.
         solved: the plate's camera motion; None when it is not used.
 
     Raises:
         CameraPathError, ShotDataError: as in `start`.
     """
+    state = scene.ex4d
     plate = shots.absolute(state.plate_clip.filepath)
     if not plate.is_file():
         raise ShotDataError(f"The plate {plate} is gone. Put it back or import it again.")
@@ -47,21 +51,32 @@ def job_of(state, frames, solved):
         "convention": "exact",
         "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
     }
+    numbers = None
+    if state.plate_clip.source == "SEQUENCE":  # of which only the pictures used are sent
+        first = number_of(plate) or 0
+        numbers = range(first + frames.start, first + frames.stop)
+        params |= {"fps": frame_rate(scene), "number_start": first, "plate_path": str(pattern_of(plate))}
     if len(frames) != state.film_frames:
         params |= {"frame_start": frames.start, "frame_count": len(frames)}
     if solved is None:
         params["focal_px"] = source_focal_px(state)  # a solve brings its own lens
     if options := depth_options(state, solved):
         params["depth_options"] = options
-    inputs = {"plate": plate}
+    depth = None
     if state.depth_source in READ_FROM_FILE:
         depth = shots.absolute(state.depth_file)
         if not state.depth_file or not depth.is_file():
             raise ShotDataError("Choose a depth file, or another depth source.")
-        inputs |= depth_inputs(depth, len(frames))
     if state.depth_source == "file":
         params["depth_kind"] = state.depth_kind
-    return params, inputs
+    with_points = takes_distances(state)
+    return params, JobFiles(shots.shot_folder(scene), plate, numbers, len(frames), depth, solved, with_points)
+
+
+def frame_rate(scene) -> str:
+    """Return a scene's frame rate as an exact fraction: 24000/1001."""
+    rate = Fraction(scene.render.fps) / Fraction(scene.render.fps_base).limit_denominator(10_000)
+    return f"{rate.numerator}/{rate.denominator}"
 
 
 def uses_solve(state):

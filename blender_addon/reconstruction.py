@@ -11,8 +11,9 @@ import numpy as np
 from . import cameras, coverage_strip, display_mesh, motion, plate_time, session, shots, solve
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, ShotDataError
+from .job_files import PACKED
 from .properties.reconstruct import DEPTH_KIND_ITEMS, RESEARCH_ONLY
-from .reconstruct_job import frames_to_use, job_of, takes_distances, uses_solve
+from .reconstruct_job import frames_to_use, job_of, uses_solve
 
 # Relative difference of focal lengths that counts as the same lens: Blender keeps them as float32.
 SAME_LENS = 1e-5
@@ -41,18 +42,18 @@ def start(scene):
     folder = shots.shot_folder(scene)
     frames = frames_to_use(scene)
     solved = solve.read_solve(state.plate_clip, frames) if uses_solve(state) else None
-    params, inputs = job_of(state, frames, solved)
+    params, files = job_of(scene, frames, solved)
     state.asked_frames = len(frames)
-    send = partial(_send, state.shot_id, params, inputs, folder)
-    if solved is None:
-        send({})
+    if state.plate_clip.source == "SEQUENCE":  # which has the scene's rate
+        state.plate_fps = scene.render.fps / scene.render.fps_base
+    send = partial(_send, state.shot_id, params, folder)
+    if files.is_slow:
+        session.call("Gathering the plate's files", files.gather, on_done=send)
     else:
-        with_points = takes_distances(state)  # a source with its own scale refuses them
-        session.call("Writing the solve", solve.write_solve, folder, solved, with_points, on_done=send)
+        send(files.gather())
 
 
-def _send(shot_id, params, inputs, folder, solve_files):
-    inputs = inputs | solve_files
+def _send(shot_id, params, folder, inputs):
     on_done = partial(arrived, shot_id, folder)
     session.start_job("Reconstruction", "reconstruct", params, inputs, folder, on_done)
 
@@ -86,6 +87,7 @@ def read_shot(folder, stride):
         record = shots.read_record(folder / "shot.json")
     except DAMAGED as error:
         raise ShotDataError(f"{folder} holds no shot ({error}). Reconstruct the shot again.") from error
+    (folder / PACKED).unlink(missing_ok=True)  # it was for the server only
     return ShotOnDisk(folder, record, read_display(folder / "display.npz", stride))
 
 

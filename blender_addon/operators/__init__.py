@@ -14,6 +14,8 @@ CLASSES = (
     plate.EX4D_OT_import_plate,
     plate.EX4D_OT_plate_from_clip,
     plate.EX4D_OT_plate_from_strip,
+    plate.EX4D_OT_plate_from_plane,
+    plate.EX4D_OT_match_scene,
     reconstruct.EX4D_OT_reconstruct,
     reconstruct.EX4D_OT_show_mesh,
     view.EX4D_OT_view_source,

@@ -3,7 +3,7 @@
 
 import bpy
 
-from .. import compat, shots, solve
+from .. import plate_sources, scene_match, shots, solve
 from ..server_words import label_of
 from ..session import current
 
@@ -18,12 +18,22 @@ def no_shot(context):
 
 
 def no_movie_clip(context):
-    is_there = any(clip.source == "MOVIE" for clip in bpy.data.movieclips)
+    is_there = len(bpy.data.movieclips) > 0
     return None if is_there else "Open the plate in a Movie Clip editor first; solve its camera there if it moves"
 
 
-def no_movie_strip(context):
-    return None if compat.movie_strip(context.scene) else "Select the plate's movie strip in the sequencer first"
+def no_strip(context):
+    is_there = plate_sources.active_strip(context.scene) is not None
+    return None if is_there else "Select the plate's movie strip or image strip in the sequencer first"
+
+
+def no_image_plane(context):
+    is_there = plate_sources.plane_source(context.object) is not None
+    return None if is_there else "Select an object that shows a movie or an image sequence first"
+
+
+def already_matched(context):
+    return None if scene_match.differs(context.scene) else "The scene has the plate's size and rate already"
 
 
 def no_solve(context):

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 1: a filmed plate comes into the scene, from a file, a movie clip with its solve, or the sequencer."""
+"""Step 1: a filmed plate comes into the scene: files, a movie clip with its solve, a strip or an image plane."""
+
+from dataclasses import replace
 
 import bpy
-from bpy.props import EnumProperty, IntProperty, StringProperty
-from bpy.types import Operator
+from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
+from bpy.types import Operator, OperatorFileListElement
 
-from .. import compat, plate, shots
+from .. import picture_files, plate_sources, scene_match, shots
 from ..session import Step
-from ..view import look_through, show_materials
 from . import grey
 from .step import StepOperator
+
+MOVIES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".mxf", ".m4v", ".mts")
 
 _clip_items = []  # Blender does not keep the texts of an enumeration that a function makes
 
@@ -19,7 +22,6 @@ def _movie_clips(operator, context):
     _clip_items[:] = [
         (clip.name, clip.name, bpy.path.abspath(clip.filepath), "TRACKER", number)
         for number, clip in enumerate(bpy.data.movieclips)
-        if clip.source == "MOVIE"
     ]
     return _clip_items
 
@@ -30,26 +32,33 @@ class PlateOperator(StepOperator):
     step, reasons = Step.PLATE, (grey.busy,)
     bl_options = {"REGISTER", "UNDO"}
 
-    def bring(self, context, found, frame_start):
-        scene = context.scene
-        plate.import_plate(scene, found, frame_start)
-        notices = plate.set_scene_from_plate(scene, found, frame_start)
-        notices += plate.obstacles(context)
-        scene.ex4d.plate_notice = "\n".join(notices)
-        self.report({"INFO"}, " ".join(notices))
-        look_through(context, scene.camera)
-        show_materials(context.window_manager)
+    match_scene: BoolProperty(
+        name="Match Scene",
+        description="Give the scene the plate's size, colours and, from a movie, its frame rate",
+        default=True,
+    )
+
+    def bring(self, context, source):
+        notices = plate_sources.bring(context, replace(source, match_scene=self.match_scene))
+        if notices is not None:
+            self.report({"INFO"}, " ".join(notices))
 
 
 class EX4D_OT_import_plate(PlateOperator, Operator):
-    """Bring a filmed plate into the scene: as an image plane and as the background of the camera that filmed it"""
+    """Bring a filmed plate into the scene: a movie, or one picture for its whole sequence, or several for those"""
 
     bl_idname, bl_label = "ex4d.import_plate", "Import Plate"
 
     filepath: StringProperty(subtype="FILE_PATH")
-    filter_glob: StringProperty(default="*.mp4;*.mov;*.mkv;*.avi;*.webm;*.mxf;*.m4v;*.mts", options={"HIDDEN"})
+    files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
+    filter_glob: StringProperty(
+        default=";".join(f"*{suffix}" for suffix in (*MOVIES, *sorted(picture_files.SUFFIXES))), options={"HIDDEN"}
+    )
     frame_start: IntProperty(
-        name="First Frame", description="Scene frame that shows the plate's first frame", default=1
+        name="First Frame",
+        description="Scene frame that shows the plate's first frame. Unless set: 1, or the first picture's number",
+        default=1,
+        options={"SKIP_SAVE"},
     )
 
     def invoke(self, context, event):
@@ -58,7 +67,11 @@ class EX4D_OT_import_plate(PlateOperator, Operator):
         return {"RUNNING_MODAL"}
 
     def start(self, context):
-        self.bring(context, plate.open_plate(shots.absolute(self.filepath)), self.frame_start)
+        names = [file.name for file in self.files]
+        source = plate_sources.picked_files(shots.absolute(self.filepath), names)
+        if self.properties.is_property_set("frame_start"):
+            source = replace(source, frame_start=self.frame_start)
+        self.bring(context, source)
 
 
 class EX4D_OT_plate_from_clip(PlateOperator, Operator):
@@ -70,16 +83,35 @@ class EX4D_OT_plate_from_clip(PlateOperator, Operator):
     clip: EnumProperty(name="Movie Clip", items=_movie_clips)
 
     def start(self, context):
-        clip = bpy.data.movieclips[self.clip]
-        self.bring(context, plate.plate_of(clip), clip.frame_start)
+        self.bring(context, plate_sources.clip_source(bpy.data.movieclips[self.clip]))
 
 
 class EX4D_OT_plate_from_strip(PlateOperator, Operator):
-    """Take the sequencer's active movie strip as the plate, at the strip's place in time"""
+    """Take the sequencer's active movie or image strip as the plate, at its place in time; if it is cut, the cut"""
 
     bl_idname, bl_label = "ex4d.plate_from_strip", "From Strip"
-    reasons = (grey.no_movie_strip, grey.busy)
+    reasons = (grey.no_strip, grey.busy)
 
     def start(self, context):
-        filepath, frame_start = compat.movie_strip(context.scene)
-        self.bring(context, plate.open_plate(shots.absolute(filepath)), frame_start)
+        self.bring(context, plate_sources.strip_source(plate_sources.active_strip(context.scene)))
+
+
+class EX4D_OT_plate_from_plane(PlateOperator, Operator):
+    """Take the movie or image sequence that the active object shows as the plate, at its place in time"""
+
+    bl_idname, bl_label = "ex4d.plate_from_plane", "From Image Plane"
+    reasons = (grey.no_image_plane, grey.busy)
+
+    def start(self, context):
+        self.bring(context, plate_sources.plane_source(context.object))
+
+
+class EX4D_OT_match_scene(StepOperator, Operator):
+    """Give the scene the plate's size, colours and, from a movie, its frame rate"""
+
+    bl_idname, bl_label = "ex4d.match_scene", "Match Scene"
+    step, reasons = Step.PLATE, (grey.no_shot, grey.already_matched)
+    bl_options = {"REGISTER", "UNDO"}
+
+    def start(self, context):
+        self.report({"INFO"}, scene_match.match_scene(context.scene))

@@ -4,6 +4,7 @@
 import bpy
 from bpy.types import Panel
 
+from .. import scene_match
 from ..session import Step
 from .parts import SidebarPanel, button, facts, outcome, wrapped
 
@@ -16,10 +17,13 @@ class EX4D_PT_plate(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Clip", icon="TRACKER")
         row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
+        row.operator("ex4d.plate_from_plane", text="From Plane", icon="IMAGE_PLANE")
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
             size, length = f"{state.plate_width} x {state.plate_height}", f"{state.film_frames} frames"
             layout.label(text=f"{size}, {length}, {state.plate_fps:.6g} fps", icon="BLANK1")
+            if scene_match.differs(context.scene):
+                layout.operator("ex4d.match_scene", icon="SCENE_DATA")
             if state.plate_notice and not state.is_reconstructed:
                 facts(layout, context, [(line, "INFO") for line in state.plate_notice.splitlines()])
             if not bpy.data.filepath:

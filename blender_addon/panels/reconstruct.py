@@ -26,6 +26,8 @@ class EX4D_PT_reconstruct(SidebarPanel, Panel):
             layout.prop(state, "depth_kind")
         self.draw_distances(layout, state)
         layout.prop(state, "use_scene_range")
+        if state.use_scene_range:
+            layout.prop(state, "handles")
         if reconstruction.asks_for_licence(state):
             layout.prop(state, "accept_licence")
         button(layout, Step.RECONSTRUCT, "ex4d.reconstruct", "MESH_GRID")

@@ -77,9 +77,18 @@ class ReconstructProperties:
     use_scene_range: BoolProperty(
         name="Scene Range Only",
         description=(
-            "Reconstruct only the frames from the scene's start to its end: for long plates, whose mesh would be "
-            "large. Leave some frames before and after the cut as handles"
+            "Reconstruct only the frames from the scene's start to its end, with handles: for long plates, whose mesh "
+            "would be large"
         ),
+    )
+    handles: IntProperty(
+        name="Handles",
+        description=(
+            "Frames before and after the scene's range that are reconstructed too, as far as the plate goes, so that "
+            "the cut can still be moved"
+        ),
+        min=0,
+        soft_max=48,
     )
     depth_source: EnumProperty(
         name="Depth", description="Where the plate's depth comes from", items=DEPTH_ITEMS, update=_ask_again

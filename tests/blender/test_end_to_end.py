@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import PACKAGE, REPOSITORY
 from movies import write_avi, write_png16
+from pictures import write_picture, write_sequence
 from solving import solve
 
 PYTHON = Path(os.environ.get("EX4D_PYTHON", REPOSITORY / ".venv" / "bin" / "python"))
@@ -183,6 +184,41 @@ def test_the_preview_relief_says_what_it_is(connected, saved, scene, real_plate)
     finish(connected)
     assert "preview" in scene.ex4d.depth_notice
     assert "no depth model" in f"{scene.ex4d.depth_notice} {scene.ex4d.shot_notice}"
+
+
+def test_a_part_of_a_sequence_of_exr_pictures_becomes_a_mesh_on_its_own_frames(connected, saved, scene, tmp_path):
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 255, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    folder = write_sequence(tmp_path / "plate", frames, 1001, ".exr")
+    scene.render.fps, scene.render.fps_base = 24, 1.001
+    bpy.ops.ex4d.import_plate(filepath=str(folder / "plate.1001.exr"))
+    assert connected.session.wait(PATIENCE_S)
+    state = scene.ex4d
+    state.depth_source, state.use_scene_range, state.handles = "preview", True, 1
+    scene.frame_start, scene.frame_end = 1003, 1004
+    bpy.ops.ex4d.reconstruct()
+    finish(connected)
+    assert (state.plate_start, state.plate_frames) == (1002, 4)
+    plate = json.loads(connected.shots.shot_file(scene, "shot.json").read_text(encoding="utf-8"))["plate"]
+    assert (plate["first_frame"], plate["first_number"], plate["fps"]) == (1, 1002, "24000/1001")
+    assert "scene-linear" in state.shot_notice
+    linear = frames[1, :2, :3] / 255  # what write_sequence puts into an EXR
+    display = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    image = state.shot_image
+    pixels = np.array(image.pixels[:]).reshape(HEIGHT, WIDTH, 4)[::-1, :, :3]
+    np.testing.assert_allclose(pixels[:2, :3], display, atol=0.012)  # 8 bits, and half floats in the EXR
+
+
+def test_a_picture_of_another_size_is_named(connected, saved, scene, tmp_path):
+    frames = np.full((3, HEIGHT, WIDTH, 3), 90, np.uint8)
+    folder = write_sequence(tmp_path / "plate", frames)
+    write_picture(folder / "plate.1002.png", frames[0, :-1])
+    bpy.ops.ex4d.import_plate(filepath=str(folder / "plate.1001.png"))
+    assert connected.session.wait(PATIENCE_S)
+    bpy.ops.ex4d.reconstruct()
+    assert connected.session.wait(PATIENCE_S)
+    said = connected.session.current.error
+    assert said.startswith("Frame 1002, 'plate.1002.png', is 64 x 47 pixels, frame 1001 is 64 x 48")
 
 
 def test_depth_may_be_a_numbered_sequence_of_pictures(connected, saved, scene, real_plate, tmp_path):

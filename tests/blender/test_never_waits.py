@@ -19,6 +19,7 @@ import bpy
 import pytest
 from conftest import PACKAGE
 from drawing import draw_panels
+from pictures import write_sequence
 
 USUAL_S, LONGEST_S = 0.010, 0.25
 ENOUGH = 5  # calls that tell what is usual
@@ -163,6 +164,32 @@ def test_a_flood_of_progress_with_pictures_is_taken_in_small_gulps(addon, calls,
         is_over.set()
         thread.join()
     assert addon.session.current.job.i > 100
+    calls.check()
+
+
+def test_a_far_folder_of_pictures_is_read_elsewhere(addon, calls, saved, fake, scene, plate_frames, monkeypatch):
+    folder = write_sequence(saved.parent / "far", plate_frames)
+    addon.session.close()
+
+    def slow(function):
+        def slowly(*arguments):
+            time.sleep(0.4)
+            return function(*arguments)
+
+        return slowly
+
+    for module, name in ((addon.picture_files, "sequence"), (addon.job_files, "pack")):
+        monkeypatch.setattr(module, name, slow(getattr(module, name)))
+    with calls.of("import"):
+        assert bpy.ops.ex4d.import_plate(filepath=str(folder / "plate.1002.png")) == {"FINISHED"}
+    assert scene.ex4d.shot_id == ""
+    look(addon, calls, 0.7)
+    assert scene.ex4d.film_frames == len(plate_frames)
+    addon.session.current.is_connected = True
+    with calls.of("reconstruct"):
+        assert bpy.ops.ex4d.reconstruct() == {"FINISHED"}
+    look(addon, calls, 0.7)
+    assert (addon.shots.shot_folder(scene) / "plate.zip").is_file()
     calls.check()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from conftest import FRAMES, HEIGHT, WIDTH
+from drawing import draw_panels
 from mathutils import Vector
 from movies import write_avi
 
@@ -73,11 +74,11 @@ def test_the_source_camera_looks_along_the_shots_forward_axis(imported):
     [(24.0, (24, 1.0)), (23.976, (24, 1.001)), (29.97, (30, 1.001)), (59.94, (60, 1.001)), (25.0, (25, 1.0))],
 )
 def test_frame_rates_become_blenders_own(addon, fps, expected):
-    assert addon.plate.scene_rate(fps) == expected
+    assert addon.scene_match.scene_rate(fps) == expected
 
 
 def test_an_odd_frame_rate_is_kept(addon):
-    whole, base = addon.plate.scene_rate(12.5)
+    whole, base = addon.scene_match.scene_rate(12.5)
     assert abs(whole / base - 12.5) < 1e-6
 
 
@@ -102,7 +103,7 @@ def test_a_plate_of_one_frame_is_a_plate(addon, saved, scene, tmp_path):
 
 
 def test_a_folder_is_no_choice(addon, tmp_path):
-    with pytest.raises(RuntimeError, match=r"^Error: Choose a movie file\.$"):
+    with pytest.raises(RuntimeError, match=r"^Error: Choose a movie file, or pictures\.$"):
         bpy.ops.ex4d.import_plate(filepath=f"{tmp_path}/")
 
 
@@ -111,12 +112,9 @@ def test_a_missing_file_is_refused(addon, tmp_path):
         bpy.ops.ex4d.import_plate(filepath=str(tmp_path / "none.mp4"))
 
 
-def test_a_text_file_and_a_still_are_refused_and_leave_nothing(addon, tmp_path):
-    (tmp_path / "text.mp4").write_text("no movie", encoding="utf-8")
-    image = bpy.data.images.new("still", 4, 4)
-    image.filepath_raw, image.file_format = str(tmp_path / "still.png"), "PNG"
-    image.save()
-    for name in ("text.mp4", "still.png"):
+def test_a_text_file_is_refused_and_leaves_nothing(addon, tmp_path):
+    for name in ("text.mp4", "text.mov"):
+        (tmp_path / name).write_text("no movie", encoding="utf-8")
         with pytest.raises(RuntimeError, match="Choose a movie file"):
             bpy.ops.ex4d.import_plate(filepath=str(tmp_path / name))
     assert len(bpy.data.movieclips) == 0
@@ -129,6 +127,34 @@ def test_importing_again_makes_a_second_shot_and_keeps_the_first(imported, scene
     assert imported.root is not first
     assert imported.root.name == "EX-4D My_plate_02"
     assert first.name in scene.objects
+
+
+@pytest.fixture
+def elsewhere(addon, saved, scene):
+    """A scene of another size and rate, which is to stay as it is."""
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.fps = 1920, 800, 30
+    scene.view_settings.view_transform = "Raw"
+    return scene
+
+
+def test_the_scene_may_keep_its_size_and_rate_and_be_matched_later(elsewhere, plate_path):
+    render = elsewhere.render
+    bpy.ops.ex4d.import_plate(filepath=str(plate_path), match_scene=False)
+    assert (render.resolution_x, render.resolution_y, render.fps) == (1920, 800, 30)
+    assert elsewhere.view_settings.view_transform == "Raw"
+    assert bpy.ops.ex4d.match_scene() == {"FINISHED"}
+    assert (render.resolution_x, render.resolution_y, render.fps) == (WIDTH, HEIGHT, 24)
+    assert elsewhere.view_settings.view_transform == "Standard"
+    assert not bpy.ops.ex4d.match_scene.poll()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("resolution_x", 99), ("resolution_percentage", 50), ("fps", 30), ("pixel_aspect_x", 2.0)]
+)
+def test_a_scene_that_drifts_from_its_plate_is_offered_the_way_back(addon, imported, scene, name, value):
+    assert "ex4d.match_scene" not in draw_panels(addon)
+    setattr(scene.render, name, value)
+    assert "ex4d.match_scene" in draw_panels(addon)
 
 
 def test_paths_are_stored_relative_to_a_saved_file(imported):

@@ -41,6 +41,18 @@ def test_the_scenes_range_is_sent_and_becomes_the_plates(part, fake, scene):
     assert part.plate_clip.frame_start == 1, "the file lies where it lay"
 
 
+def test_handles_are_reconstructed_too_as_far_as_the_plate_goes(addon, imported, fake, scene):
+    imported.use_scene_range, imported.handles = True, 1
+    scene.frame_start = scene.frame_end = 3
+    bpy.ops.ex4d.reconstruct()
+    assert [fake.submitted[-1][2][name] for name in ("frame_start", "frame_count")] == [1, 3]
+    imported.handles = 3
+    fake.cancel(fake.submitted[-1][0])
+    addon.session.current.job = None
+    bpy.ops.ex4d.reconstruct()
+    assert "frame_start" not in fake.submitted[-1][2], "the whole plate"
+
+
 def test_takes_are_counted_from_the_first_frame_used(addon, part, fake, scene):
     bpy.ops.ex4d.add_camera()
     bpy.ops.ex4d.check_coverage()

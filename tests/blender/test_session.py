@@ -36,19 +36,20 @@ def test_the_reconstruction_is_asked_for_with_the_source_cameras_lens(fake, impo
     assert set(inputs) == {"plate"}
 
 
-def test_a_depth_file_is_sent_with_its_kind(fake, imported, tmp_path):
+def test_a_depth_file_is_sent_with_its_kind(addon, fake, imported, tmp_path):
     (tmp_path / "depth.npz").write_bytes(b"any")
     imported.depth_source, imported.depth_kind = "file", "inverse"
     with pytest.raises(RuntimeError, match="Choose a depth file"):
         bpy.ops.ex4d.reconstruct()
     imported.depth_file = "//depth.npz"
     bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
     _, _, params, inputs, _ = fake.submitted[-1]
     assert (params["depth"], params["depth_kind"]) == ("file", "inverse")
     assert inputs["depth"] == tmp_path.resolve() / "depth.npz"
 
 
-def test_one_of_numbered_pictures_stands_for_all_of_them(fake, imported, tmp_path):
+def test_one_of_numbered_pictures_stands_for_all_of_them(addon, fake, imported, tmp_path):
     folder = tmp_path / "depth"
     folder.mkdir()
     names = [f"train_z_{number:04d}.exr" for number in range(101, 106)]
@@ -56,6 +57,7 @@ def test_one_of_numbered_pictures_stands_for_all_of_them(fake, imported, tmp_pat
         (folder / name).write_bytes(b"any")
     imported.depth_source, imported.depth_file = "file", str(folder / names[2])
     bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
     inputs = fake.submitted[-1][3]
     del inputs["plate"]
     assert {role: path.name for role, path in inputs.items()} == {
@@ -64,12 +66,13 @@ def test_one_of_numbered_pictures_stands_for_all_of_them(fake, imported, tmp_pat
     }
 
 
-def test_a_z_pass_is_sent_as_numbered_files_whose_kind_nobody_has_to_say(fake, imported, tmp_path):
+def test_a_z_pass_is_sent_as_numbered_files_whose_kind_nobody_has_to_say(addon, fake, imported, tmp_path):
     names = [f"render_{number:04d}.exr" for number in range(1, 6)]
     for name in names:
         (tmp_path / name).write_bytes(b"any")
     imported.depth_source, imported.depth_file = "blender", str(tmp_path / names[0])
     bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
     _, _, params, inputs, _ = fake.submitted[-1]
     assert params["depth"] == "blender"
     assert "depth_kind" not in params
