@@ -26,6 +26,7 @@ from .front import MAX_SOCKETS, Front
 from .housekeeping import CACHE_GB, Housekeeper
 from .jobs import IDLE_S, JobQueue
 from .log import start_log
+from .memory import share_one_heap
 from .metrics import Metrics
 from .pipe import DEFAULT_RUNNER
 from .runtime import (
@@ -166,6 +167,7 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 3
     log = start_log(home.log, "ex4d.server")
+    share_one_heap()
     try:
         # pyzmq needs a selector loop, which is not Windows' default.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers what clients ask about files: in threads, in order for each file, a bounded number at a time."""
+"""Answers what clients ask about files: in threads, what changes a file in its order, a bounded number at a time."""
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -24,6 +24,7 @@ from shared_protocol.messages import (
 
 from .artifacts import Artifacts
 from .failures import NotYours, QuotaExceeded
+from .uploads import Uploads
 
 BLOB_TASKS = 16  # chunks being written or read at once, over all clients: 16 MiB of memory at most
 MOST_UPLOADS = 50  # files that one client may have begun to send
@@ -31,6 +32,7 @@ UPLOAD_MEMORY_S = 600.0  # one that was not continued for so long no longer coun
 
 BlobRequest = StatBlob | PutBlob | GetBlob | PlaceBlob | AdoptBlob | CheckBlob
 Answer = Callable[[Message, bytes | None], None]
+Chunks = deque[tuple[PutBlob, memoryview, Answer]]
 
 
 class Blobs:
@@ -43,9 +45,10 @@ class Blobs:
 
     def __init__(self, artifacts: Artifacts, explain: Callable[[Exception], ErrorInfo]) -> None:
         self._artifacts = artifacts
+        self._uploads = Uploads(artifacts)
         self._explain = explain
         self._slots = asyncio.Semaphore(BLOB_TASKS)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: dict[str, tuple[str, float]] = {}  # file -> its client, when the last chunk came
 
@@ -65,25 +68,44 @@ class Blobs:
         task.add_done_callback(self._tasks.discard)
 
     async def _do(self, user: str, trusted: bool, request: BlobRequest, chunk: memoryview, answer: Answer) -> None:
-        lock = self._locks.setdefault(request.artifact.sha256, asyncio.Lock())
-        data: bytes | None = None
         try:
-            async with lock:  # asyncio's locks are fair: chunks are written in the order in which they came
-                reply: Message
-                if isinstance(request, GetBlob):
-                    arguments = (request.artifact, request.offset, request.length)
-                    data = await asyncio.to_thread(self._artifacts.get, *arguments)
-                    reply = BlobData(request.artifact, request.offset)
-                else:
-                    self._check(user, trusted, request)
-                    reply = await asyncio.to_thread(self._store, request, chunk)
-                if isinstance(reply, BlobState) and reply.complete:
-                    self._uploading.pop(request.artifact.sha256, None)
+            if isinstance(request, GetBlob):
+                data = await asyncio.to_thread(self._artifacts.get, request.artifact, request.offset, request.length)
+                answer(BlobData(request.artifact, request.offset), data)
+                return
+            lane = self._lanes.setdefault(request.artifact.sha256, _Lane())
+            self._check(user, trusted, request)
+            if isinstance(request, PutBlob):
+                lane.chunks.append((request, chunk, answer))
+                async with lane.lock:  # asyncio's locks are fair: chunks are written in the order in which they came
+                    if lane.chunks:  # else whoever had the lock before has stored ours too
+                        await asyncio.to_thread(self._put, lane.chunks, asyncio.get_running_loop())
+                return
+            async with lane.lock:
+                reply = await asyncio.to_thread(self._store, request)
+            if isinstance(reply, BlobState) and reply.complete:
+                self._uploading.pop(request.artifact.sha256, None)
+            answer(reply, None)
         except Exception as error:
-            reply, data = Refusal(self._explain(error)), None
+            answer(Refusal(self._explain(error)), None)
         finally:
             self._slots.release()
-        answer(reply, data)
+
+    def _put(self, chunks: Chunks, loop: asyncio.AbstractEventLoop) -> None:
+        """Store the chunks that wait: one walk to a thread for all of them."""
+        for _ in range(len(chunks)):
+            request, chunk, answer = chunks.popleft()
+            reply: Message
+            try:
+                reply = self._uploads.put(request.artifact, request.offset, chunk)
+            except Exception as error:
+                reply = Refusal(self._explain(error))
+            loop.call_soon_threadsafe(self._stored, reply, answer)
+
+    def _stored(self, reply: Message, answer: Answer) -> None:
+        if isinstance(reply, BlobState) and reply.complete:
+            self._uploading.pop(reply.artifact.sha256, None)
+        answer(reply, None)
 
     def _check(self, user: str, trusted: bool, request: BlobRequest) -> None:
         if isinstance(request, PlaceBlob | AdoptBlob) and not trusted:
@@ -96,17 +118,21 @@ class Blobs:
                 raise QuotaExceeded(f"{MOST_UPLOADS} of your files are on their way already. Let them arrive first.")
             self._uploading[request.artifact.sha256] = (user, now)
 
-    def _store(
-        self, request: StatBlob | PutBlob | PlaceBlob | AdoptBlob | CheckBlob, chunk: memoryview
-    ) -> BlobState | BlobPlace:
+    def _store(self, request: StatBlob | PlaceBlob | AdoptBlob | CheckBlob) -> BlobState | BlobPlace:
         artifact = request.artifact
         match request:
-            case StatBlob():
-                return self._artifacts.stat(artifact)
             case CheckBlob():
-                return self._artifacts.check(artifact)
+                self._artifacts.check(artifact)
             case PlaceBlob():
-                return self._artifacts.place(artifact)
+                return self._uploads.place(artifact)
             case AdoptBlob():
-                return self._artifacts.adopt_placed(artifact, request.token)
-        return self._artifacts.put(artifact, request.offset, chunk)
+                return self._uploads.adopt_placed(artifact, request.token)
+        return self._uploads.stat(artifact)
+
+
+class _Lane:
+    """What waits for one file."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.chunks: Chunks = deque()

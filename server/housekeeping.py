@@ -2,16 +2,16 @@
 """Keeps the server's folder from growing: drops what was not used for longest, and forgets jobs that ended long ago."""
 
 import asyncio
-import ctypes
 import logging
 import shutil
 import sqlite3
-import sys
 import time
 from pathlib import Path
 
-from .artifacts import LEAST_FREE, Artifacts
+from .artifacts import Artifacts
+from .memory import give_back
 from .store import Store
+from .uploads import LEAST_FREE
 
 CACHE_GB = 100.0  # a 49-frame 1080p shot with its takes needs about 1.5 GB
 INTERVAL_S = 60.0
@@ -49,7 +49,7 @@ class Housekeeper:
     async def tidy(self) -> None:
         """Drop and forget what has had its time."""
         await asyncio.to_thread(self._drop_logs, self._store.forget_old())
-        _trim_memory()
+        give_back()
         await asyncio.to_thread(self._artifacts.sweep)
         self.used = await asyncio.to_thread(self._artifacts.size)
         free = shutil.disk_usage(self._artifacts.folder).free
@@ -74,10 +74,3 @@ class Housekeeper:
         for job_id in job_ids:
             for name in (f"{job_id}.log", f"{job_id}.log.1"):  # what `job_log` writes
                 (self._logs / "jobs" / name).unlink(missing_ok=True)
-
-
-def _trim_memory() -> None:
-    """Give back what the C library keeps of freed memory; over weeks of small transfers it would add up."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc has it
-    if trim is not None:
-        trim(0)

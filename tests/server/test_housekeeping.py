@@ -13,6 +13,7 @@ from server import housekeeping
 from server.artifacts import Artifacts, sha256_of
 from server.housekeeping import PROTECTED_S, Housekeeper
 from server.store import KEEP_ENDED_S, Store
+from server.uploads import Uploads
 from shared_protocol.messages import ArtifactRef, InputRef, SubmitJob
 
 
@@ -71,7 +72,7 @@ def test_what_was_used_just_now_stays(parts):
     _, artifacts, _ = parts
     used, looked_at, forgotten = (add(artifacts, number, 2 * PROTECTED_S) for number in range(3))
     artifacts.get(used, 0, 10)
-    assert artifacts.stat(looked_at).complete
+    assert Uploads(artifacts).stat(looked_at).complete
     tidy(parts, 0)
     assert here(artifacts) == {used.sha256, looked_at.sha256}
     assert forgotten.sha256 not in here(artifacts)

@@ -24,6 +24,7 @@ from server.pace import Pace
 from server.pipe import read_message, write_message
 from server.runtime import AlreadyRunning, Home, read_or_make_keys, take_lock
 from server.store import Store
+from server.uploads import Uploads
 from shared_protocol.messages import ArtifactRef, JobEvent, JobProgress, SubmitJob
 
 
@@ -33,7 +34,7 @@ class StagedExecutor:
     def __init__(self, *outcomes) -> None:
         self.outcomes = list(outcomes)
         self.last_report = 0.0
-        self.worker_pid, self.device = None, "CPU"
+        self.worker_pid, self.device, self.ready = None, "CPU", True
 
     async def run(self, task, on_report, cancel):
         on_report(Report("Working", 1, 2))
@@ -195,7 +196,7 @@ def test_old_halves_of_uploads_are_swept(tmp_path):
 
 
 def test_half_a_chunk_on_a_full_disk_does_not_spoil_the_resume(tmp_path, monkeypatch):
-    store = Artifacts(tmp_path)
+    store = Uploads(Artifacts(tmp_path))
     data = b"0123456789"
     artifact = ArtifactRef("84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882", 10)
     store.put(artifact, 0, data[:4])
