@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ex4d evaluate`: measure a take, or lay two measured takes side by side."""
+"""`ex4d evaluate`: measure a take, lay two measured takes side by side, or compare sets of clips."""
 
 import argparse
 from functools import partial
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ex4d.commands import Outcome, TerminalProgress, report
 from ex4d.errors import InputError
+from ex4d.evaluation.sets_command import add_set_options, compare_sets
 
 if TYPE_CHECKING:
     from ex4d.evaluation.record import Evaluation
 
 Subparsers = Any  # argparse's own type is private and generic over it
-COMPARE = "compare"
+COMPARE, SETS = "compare", "sets"
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -24,11 +25,15 @@ def add_commands(subparsers: Subparsers) -> None:
         subparsers,
         "evaluate",
         partial(report, steps=(run,)),
-        "measure a painted take; `evaluate compare A B` writes a page of two measured ones",
+        "measure a painted take; `evaluate compare A B` writes a page of two; `evaluate sets` measures FID and FVD",
         "ex4d evaluate shot --take take1\n  ex4d evaluate compare shot/takes/a shot/takes/b --out page.html",
     )
     command.add_argument(
-        "what", type=Path, nargs="+", metavar="SHOT | compare A B", help="the shot folder; or compare and two takes"
+        "what",
+        type=Path,
+        nargs="+",
+        metavar="SHOT | compare A B | sets VIDEO ...",
+        help="the shot folder; or two takes; or clips",
     )
     command.add_argument("--take", default="take1", metavar="NAME", help="the take (default take1)")
     command.add_argument("--truth", type=Path, metavar="FILE", help="video of the true second camera, or a folder")
@@ -36,11 +41,15 @@ def add_commands(subparsers: Subparsers) -> None:
     command.add_argument("--truth-depth", type=Path, metavar="FILE", help="its z-depth (default the folder's)")
     command.add_argument("--plate-depth", type=Path, metavar="FILE", help="the plate's z-depth (default the folder's)")
     command.add_argument(
-        "--out", type=Path, metavar="PATH", help="folder of evaluation.json (default the take's), or the page.html"
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="folder of evaluation.json (default the take's); page.html; the sets' .json",
     )
     command.add_argument(
         "--name", action="append", default=[], metavar="TEXT", help="what the page calls A, and again for B"
     )
+    add_set_options(command)
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -51,6 +60,8 @@ def run(options: argparse.Namespace) -> Outcome:
         if len(others) != 2 or options.out is None:
             raise InputError("Comparing needs two takes and a page: ex4d evaluate compare A B --out page.html")
         return compare(options, *others)
+    if str(first) == SETS:
+        return compare_sets(options, others)
     if others:
         raise InputError(
             f"One shot at a time, got {len(options.what)}. To compare: ex4d evaluate compare A B --out PAGE"

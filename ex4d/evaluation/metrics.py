@@ -75,11 +75,11 @@ TAKE_METRICS: dict[str, Metric] = {
     "flicker_ratio": Metric("Flicker ratio", TIME, "to the truth's or, without it, the plate's own", "lower"),
 }
 
-# What the paper reports and no machine computes without weights of others. docs/evaluation.md says how to get them.
+# What the paper reports and one take does not have. docs/evaluation.md says what it needs.
 BLANK = {
-    "fid": "compares sets of many clips; needs InceptionV3 weights",
-    "fvd": "compares sets of many clips; needs I3D weights",
-    "vbench": "needs the `vbench` package and its models' weights",
+    "fid": "compares sets of many clips: ex4d evaluate sets",
+    "fvd": "compares sets of many clips: ex4d evaluate sets",
+    "vbench": "measured by its own program, in an environment of its own",
 }
 BEST_PSNR_DB = 100.0  # what an infinite one counts as: JSON knows no infinity, and one perfect frame is no perfect mean
 # The ranges of the paper's comparison (arXiv 2506.05554), each from the source view on. Degrees.

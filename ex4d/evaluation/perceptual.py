@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LPIPS, by its authors' package `lpips`, where it and AlexNet's weights are on this machine. Nothing is downloaded."""
+"""LPIPS by torchmetrics, where it and AlexNet's weights are on this machine. Nothing is downloaded."""
 
 import importlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ex4d.camera import Array
 from ex4d.errors import MachineError
 from ex4d.progress import ProgressCallback, track
 
-ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's file of the weights that LPIPS was trained on
+ALEXNET = "alexnet-owt-7be5be79.pth"  # torchvision's file of the weights under LPIPS' own, which torchmetrics brings
 
 
 def lpips_distances(pictures: Array, truth: Array, progress: ProgressCallback | None = None) -> list[float]:
@@ -20,11 +19,15 @@ def lpips_distances(pictures: Array, truth: Array, progress: ProgressCallback | 
         pictures, truth: uint8 [K, h, w, 3]
 
     Raises:
-        MachineError: the package or the weights are missing; the message tells what to do.
+        MachineError: a package or the weights are missing; the message tells what to do.
     """
-    network, torch = _network()
+    torch, lpip = package("torch", "torch"), package("torchmetrics.image.lpip", "torchmetrics")
+    package("torchvision", "torchvision")
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
+    if not weights.is_file():
+        raise MachineError(f"AlexNet's weights are not here: put torchvision's {ALEXNET} into {weights.parent}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device)
+    network = lpip.LearnedPerceptualImagePatchSimilarity(net_type="alex").to(device)
 
     def prepared(picture: Array) -> Any:
         return torch.from_numpy(picture.copy()).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -36,15 +39,17 @@ def lpips_distances(pictures: Array, truth: Array, progress: ProgressCallback | 
         ]
 
 
-def _network() -> tuple[Any, Any]:
+def package(module: str, name: str) -> Any:
+    """A module of another package.
+
+    Args:
+        module: to import.
+        name: under which pip knows the package.
+
+    Raises:
+        MachineError: it is not installed.
+    """
     try:
-        torch = importlib.import_module("torch")
-        package = importlib.import_module("lpips")
+        return importlib.import_module(module)
     except ImportError as error:
-        raise MachineError("the package is not installed: pip install lpips torchvision") from error
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
-    if not weights.is_file():
-        raise MachineError(f"AlexNet's weights are not here: put torchvision's {ALEXNET} into {weights.parent}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package uses names that torchvision has deprecated
-        return package.LPIPS(net="alex", verbose=False).eval(), torch
+        raise MachineError(f"the package {name} is not installed: pip install {name}") from error
