@@ -18,10 +18,8 @@ from shared_protocol.connection import home_folder
 
 from .artifacts import Artifacts
 from .clients import Clients
-from .devices import find_gpus, worker_devices
 from .estimates import Estimator
-from .executor import LocalExecutor, Patience
-from .fingerprint import Circumstances
+from .executor import Patience
 from .front import MAX_SOCKETS, Front
 from .housekeeping import CACHE_GB, Housekeeper
 from .jobs import IDLE_S, JobQueue
@@ -29,6 +27,8 @@ from .log import start_log
 from .memory import share_one_heap
 from .metrics import Metrics
 from .pipe import DEFAULT_RUNNER
+from .placing import local_workers, ray_workers
+from .ray_cluster import Cluster
 from .runtime import (
     EXIT_ALREADY_RUNNING,
     VERSION,
@@ -54,6 +54,7 @@ class Options:
     gpus_per_worker: int = 1
     cache_gb: float = CACHE_GB
     listen: str | None = None  # IP[:PORT] beside this machine
+    cluster: Cluster | None = None  # where the workers run instead of here
     idle_s: float = IDLE_S
     patience: Patience = field(default_factory=Patience)
 
@@ -69,12 +70,9 @@ async def serve(home: Home, options: Options) -> None:
     clients = Clients(home.clients, keys.client_key)
     front = Front(home, keys, clients, options.boot_id, artifacts, context, options.listen)
     store = Store(home.database)
-    gpus = find_gpus()
-    executors = [
-        LocalExecutor(home.logs, options.job_runner, options.patience, number, device.name, device.environment)
-        for number, device in enumerate(worker_devices(gpus, options.workers, options.gpus_per_worker))
-    ]
-    circumstances = Circumstances(options.job_runner, tuple(gpu.name for gpu in gpus))
+    wanted = (home.logs, options.job_runner, options.patience, options.workers, options.gpus_per_worker)
+    cluster = options.cluster
+    executors, circumstances = ray_workers(*wanted, cluster, options.boot_id) if cluster else local_workers(*wanted)
     front.queue = JobQueue(
         store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot(), options.idle_s
     )
@@ -131,6 +129,10 @@ def main() -> int:
     parser.add_argument(
         "--listen", metavar="IP[:PORT]", help="listen there too, once a client is paired (0.0.0.0: on all addresses)"
     )
+    parser.add_argument("--executor", choices=["local", "ray"], default="local", help="where jobs run")
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster's head")
+    parser.add_argument("--allow-open-cluster", action="store_true", help="use a Ray cluster that asks for no token")
+    parser.add_argument("--no-shared-folder", action="store_true", help="send files through Ray in any case")
     parser.add_argument(
         "--idle-s", type=float, default=IDLE_S, metavar="S", help="end idle workers after this (default %(default)g)"
     )
@@ -144,19 +146,27 @@ def main() -> int:
         parser.add_argument(f"--{name}-s", type=float, default=seconds, metavar="S", help=help_text)
     parser.add_argument("--boot-id", default=secrets.token_hex(16), help="by which its starter recognises it")
     arguments = parser.parse_args()
+    if (arguments.executor == "ray") != (arguments.address is not None):
+        parser.error("--executor ray and --address HOST:PORT belong together")
     patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
-    options = Options(
-        boot_id=arguments.boot_id,
-        job_runner=arguments.job_runner,
-        workers=arguments.workers,
-        gpus_per_worker=max(1, arguments.gpus_per_worker),
-        cache_gb=arguments.cache_gb,
-        listen=arguments.listen,
-        idle_s=arguments.idle_s,
-        patience=patience,
-    )
     home = Home(Path(home_folder()))
     try:
+        cluster = (
+            Cluster(arguments.address, arguments.allow_open_cluster, not arguments.no_shared_folder)
+            if arguments.address
+            else None
+        )
+        options = Options(
+            boot_id=arguments.boot_id,
+            job_runner=arguments.job_runner,
+            workers=arguments.workers,
+            gpus_per_worker=max(1, arguments.gpus_per_worker),
+            cache_gb=arguments.cache_gb,
+            listen=arguments.listen,
+            cluster=cluster,
+            idle_s=arguments.idle_s,
+            patience=patience,
+        )
         check_curve()
         home.create()
         lock = take_lock(home)

@@ -54,6 +54,12 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     action.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
     action.add_argument("--gpus-per-worker", type=int, metavar="N", help="more than 1: one job at a time, done sooner")
     action.add_argument("--cache-gb", type=float, metavar="GB", help="for plates and results")
+    action.add_argument("--executor", choices=["local", "ray"], help="where jobs run: this machine, or a Ray cluster")
+    action.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster's head")
+    action.add_argument("--allow-open-cluster", action="store_true", help="use a Ray cluster that asks for no token")
+    action.add_argument(
+        "--no-shared-folder", action="store_true", help="send files through Ray even when its nodes see this folder"
+    )
     action.add_argument("--job-runner", help=argparse.SUPPRESS)
     action = add(stop)
     action.add_argument("--drain", action="store_true", help="let running jobs end first, however long they take")
@@ -94,9 +100,12 @@ def start(arguments: argparse.Namespace) -> int:
         return tell(arguments, *found, "already running")
     boot_id = secrets.token_hex(16)  # process ids would not do: a Windows environment's python is a launcher
     options = ["--boot-id", boot_id]
-    for name in ("job_runner", "listen", "workers", "gpus_per_worker", "cache_gb"):
+    for name in ("job_runner", "listen", "workers", "gpus_per_worker", "cache_gb", "executor", "address"):
         if getattr(arguments, name) is not None:
             options += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    for name in ("allow_open_cluster", "no_shared_folder"):
+        if getattr(arguments, name):
+            options.append(f"--{name.replace('_', '-')}")
     process = _spawn(home, options)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

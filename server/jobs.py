@@ -79,6 +79,7 @@ class JobQueue:
         self._log = logging.getLogger("ex4d.server")
         self._changed = asyncio.Event()  # the queue: a worker may have something to do
         self._moved = asyncio.Event()  # the same, for telling who waits
+        self._preparing = 0  # executors that get ready
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -211,8 +212,23 @@ class JobQueue:
                 await self._wait_for_work(executor)
             elif (finish := self._known(job)) is not None:
                 await self._record(finish)
+            elif not executor.ready:
+                await self._make_ready(executor)
             else:
                 await self._run(job, executor)
+
+    async def _make_ready(self, executor: Executor) -> None:
+        """Get an executor ready, unless enough others are for the jobs that wait."""
+        busy = [attempt.executor for attempt in self.attempts.values()]
+        others = self._preparing + sum(other.ready and other not in busy for other in self.executors)
+        if self.queued <= others:
+            await self._wait_for_work(executor)
+            return
+        self._preparing += 1
+        try:
+            await executor.make_ready()
+        finally:
+            self._preparing -= 1
 
     async def _wait_for_work(self, executor: Executor) -> None:
         try:
