@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wan2.1's denoising on smaller GPUs, tried on a large one whose memory is capped: random weights, 49 x 512 x 512.
 
-    pip install 'ex4d[wan]' && python benchmarks/generation_memory_gpu.py [--tiny] [CAP:QUALITY ...]
+    pip install 'ex4d[wan]'
+    PYTORCH_ALLOC_CONF=expandable_segments:True python benchmarks/generation_memory_gpu.py [--tiny] [CAP:QUALITY ...]
+
+The setting is what `ex4d` itself asks torch for.
 
 For each case torch may take no more than a card of CAP GiB has left beside CUDA and a desktop (0.7 GiB). `plan_memory`
 decides with that; where the encoders stay on the GPU, empty memory of their size stands for them. Reported are the
