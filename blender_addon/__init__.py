@@ -5,9 +5,9 @@ A thin skin: operators turn the scene into plain data and plain data into the sc
 server and back, panels draw what `properties` remembers.
 """
 
-from . import coverage_strip, estimates, operators, panels, preferences, properties, session
+from . import coverage_strip, estimates, operators, panels, preferences, properties, session, take_queue, thumbnails
 
-MODULES = (properties, preferences, operators, panels, coverage_strip, estimates)
+MODULES = (properties, preferences, operators, panels, coverage_strip, estimates, take_queue, thumbnails)
 
 
 def register():

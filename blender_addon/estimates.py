@@ -28,7 +28,9 @@ def watch():
         return
     _asked, _answer, _has_failed = question, None, False
     makes, params, *_ = question
-    session.ask_estimate(makes, dict(params), lambda answer: _keep(question, answer), lambda: _keep(question, None))
+    session.ask_estimate(
+        makes, dict(params), lambda answer: _keep(question, answer), lambda error: _keep(question, None)
+    )
 
 
 def _question(scene):

@@ -20,6 +20,11 @@ QUALITY_ITEMS = [
 ]
 DEFAULT_ENGINE, DEFAULT_QUALITY, DEFAULT_STEPS, DEFAULT_EROSION_PX = "auto", "lossless", 25, 5
 MAX_STEPS, MAX_EROSION_PX = 200, 64
+MAX_SEED = 2**31 - 1  # that a property holds; the library takes more
+PROPERTIES = (
+    *("engine", "quality", "use_steps", "steps", "use_erosion", "erosion_px"),
+    *("prompt", "negative_prompt", "seed"),
+)
 
 
 def params_of(state):
@@ -29,7 +34,7 @@ def params_of(state):
     yet can still take the job.
 
     Args:
-        state: of the scene.
+        state: of the scene, or a planned take.
     """
     params = {"engine": state.engine, "seed": state.seed}
     if not paints_with_model(state):
@@ -49,3 +54,27 @@ def params_of(state):
 def paints_with_model(state):
     """Tell whether the engine asked for may be a model, which has more settings than the classical fill."""
     return state.engine != "preview"
+
+
+def copy(source, target):
+    """Paint one take as another one, or as the panel says."""
+    for name in PROPERTIES:
+        setattr(target, name, getattr(source, name))
+
+
+def settings_of(record) -> dict:
+    """Return how a take was painted, as our properties, from its take.json; what they cannot hold is left out."""
+    settings = record.get("settings", {})
+    found = {"engine": record.get("engine"), "seed": record.get("seed"), "quality": settings.get("quality")}
+    for switch, name in (("use_steps", "steps"), ("use_erosion", "erosion_px")):
+        found |= {switch: isinstance(settings.get(name), int), name: settings.get(name)}
+    found |= {name: settings.get(name) for name in ("prompt", "negative_prompt")}
+    limits = {"seed": MAX_SEED, "steps": MAX_STEPS, "erosion_px": MAX_EROSION_PX}
+    choices = {"engine": ENGINE_ITEMS, "quality": QUALITY_ITEMS}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None
+        and (name not in limits or (isinstance(value, int) and 0 <= value <= limits[name]))
+        and (name not in choices or value in {item[0] for item in choices[name]})
+    }

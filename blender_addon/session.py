@@ -197,16 +197,20 @@ def cancel_job():
     current.client.cancel(current.job.job_id)
 
 
-def call(title: str, function, *arguments, on_done, is_quiet=False):
-    """Run a slow function (reading, writing) in the background; `on_done(result)` follows on the main thread."""
+def call(title: str, function, *arguments, on_done, is_quiet=False, on_failed=None):
+    """Run a slow function (reading, writing) in the background; `on_done(result)` follows on the main thread.
+
+    Args:
+        is_quiet: it keeps no button grey, and its failure is told to `on_failed(error)` only.
+    """
     if current.client is None:  # reading and writing need no server
         current.client = BackgroundClient(None, None)
-    current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done, is_quiet)
+    current.calls[current.client.call(function, *arguments)] = PendingCall(title, on_done, is_quiet, on_failed)
     _ensure_timer()
 
 
 def ask_estimate(makes, params: dict, on_done, on_failed):
-    """Ask the server what a take would need: `on_done(estimate)`, or `on_failed()` when it cannot tell."""
+    """Ask the server what a take would need: `on_done(estimate)`, or `on_failed(error)` when it cannot tell."""
     call_id = current.client.estimate(makes, params)
     current.calls[call_id] = PendingCall("Estimate", on_done, is_quiet=True, on_failed=on_failed)
     _ensure_timer()
@@ -305,7 +309,7 @@ def _handle(event):
         case CallFailed(call_id=call_id, error=error):
             failed = current.calls.pop(call_id)
             if failed.on_failed is not None:
-                failed.on_failed()
+                failed.on_failed(error)
             if not failed.is_quiet:
                 current.error = str(error) if isinstance(error, ArtistError) else f"{failed.title}: {error}"
         case _ if event.job_id in current.followed:

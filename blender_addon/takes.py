@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the scene to a take job, and from its files to the sequencer."""
+"""From a take's files to the sequencer."""
 
 import json
-import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from . import compat, estimates, painting, sequencer, session, shots, take_list
+from . import compat, sequencer, session, shots, take_list
 from .coverage import coverage_of
 from .errors import DAMAGED, ShotDataError
 from .path_sampling import SCENE_FILE
-from .shooting import CameraJob, shoot
 
 # Of a take's files those that are pictures: lossless, and every frame a key frame for quick scrubbing.
 RESULT = "result.mkv"
@@ -36,30 +34,6 @@ def take_folder(scene, name):
     return shots.takes_folder(scene) / name
 
 
-def render(context):
-    """Send the scene's camera to be painted along.
-
-    Raises:
-        CameraPathError: the camera cannot be sent; nothing was changed.
-        ShotDataError: the shot's files are missing, or the take exists.
-    """
-    scene, state = context.scene, context.scene.ex4d
-    name = shots.safe_name(state.take_name)
-    folder = take_folder(scene, name)
-    if (folder / "take.json").exists():
-        raise ShotDataError(f"Take {name} exists already. Choose another name.")
-    params = {"name": name, "raster": "auto", **painting.params_of(state)}
-    shoot(context, CameraJob(name, "take", params, folder, partial(_arrived, state.shot_id, folder)))
-
-
-def _arrived(shot_id, folder, files):
-    estimates.take_was_done()
-    scene = shots.scene_of(shot_id)
-    if scene is not None:
-        scene.ex4d.property_unset("coverage_check")  # the take tells its own
-    load(shot_id, folder)
-
-
 def load(shot_id, folder, part="RESULT"):
     """Read a take in the background, then put it, or one of its passes, into the sequencer."""
     session.call("Reading the take", read_take, folder, part, on_done=partial(_show, shot_id, part))
@@ -68,7 +42,7 @@ def load(shot_id, folder, part="RESULT"):
 def read_take(folder, part):
     """Runs in the background thread."""
     try:
-        record = shots.read_record(folder / "take.json")
+        record = shots.read_record(folder / take_list.RECORD)
         with (folder / "camera.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             source_frame = file["source_frame"]
         scene_file = folder / SCENE_FILE
@@ -79,6 +53,13 @@ def read_take(folder, part):
     if not (folder / file).is_file():
         raise ShotDataError(f"{folder} holds no {file}. Render the take again.")
     return TakeOnDisk(folder, record, int(source_frame[0]), len(source_frame), frame_start)
+
+
+def size_and_length(camera_file):
+    """Return width, height and number of the pictures along a path. Runs in the background thread."""
+    with camera_file.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        width, height = (int(side) for side in file["size"])
+        return width, height, len(file["source_frame"])
 
 
 def _show(shot_id, part, take):
@@ -109,8 +90,9 @@ def _show(shot_id, part, take):
             scene.render.use_sequencer = False
             notices.append("Output > Post Processing > Sequencer is off, so that renders still show the scene.")
         state.last_take = name
-        take_list.remember(state, take_list.ListedTake(name, take_list.summary_of(take.record)))
-        state.take_name = next_name(name)
+        take_list.remember(state, take_list.listed_take(name, take.record))
+        if take_list.find(state, shots.safe_name(state.take_name)) is not None:
+            state.take_name = take_list.unused_name(state, state.take_name)
         state.take_coverage = coverage_of(take.record, result.frame_start)
         state.take_notice = "\n".join(notices)
 
@@ -129,11 +111,3 @@ def _paid_work(record):
     if "commercial_use" not in record or record["commercial_use"] is False:
         return []
     return ["The licences allow paid work." if record["commercial_use"] else "Paid work: ask the depth file's maker."]
-
-
-def next_name(name):
-    """Return the next take's name: take_01 becomes take_02."""
-    match = re.search(r"\d+$", name)
-    if match is None:
-        return f"{name}_02"
-    return name[: match.start()] + str(int(match[0]) + 1).zfill(len(match[0]))

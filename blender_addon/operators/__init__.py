@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, server, take, view
+from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, result, server, take, view
 
 CLASSES = (
     server.EX4D_OT_connect_server,
@@ -25,9 +25,8 @@ CLASSES = (
     move.EX4D_OT_add_move,
     plate_time.EX4D_OT_key_plate_time,
     coverage.EX4D_OT_check_coverage,
-    take.EX4D_OT_render_take,
-    take.EX4D_OT_load_result,
-    take.EX4D_OT_refresh_takes,
+    *take.CLASSES,
+    *result.CLASSES,
     handover.EX4D_OT_hand_over,
     gather.EX4D_OT_gather_files,
 )

@@ -75,11 +75,18 @@ def no_take(context):
     return None if len(context.scene.ex4d.takes) else "Render a take first, or look for takes with Refresh"
 
 
-def busy(context):
+def working(context):
+    """Takes that the server renders do not count: the artist goes on beside them."""
     return f"{current.activity} is under way" if current.activity else None
 
 
-TAKES_NEED = (no_shot, no_reconstruction, no_server, busy)  # and so do their rehearsals
+def busy(context):
+    """For what would take the shot away under the takes that are rendered from it."""
+    takes = "Takes are under way: wait for them, or cancel them in the list" if current.followed else None
+    return working(context) or takes
+
+
+TAKES_NEED = (no_shot, no_reconstruction, no_server, working)  # and so do their rehearsals
 
 
 def enabled(cls, context, *reasons):

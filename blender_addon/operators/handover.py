@@ -25,7 +25,7 @@ class EX4D_OT_hand_over(StepOperator, Operator):
     """Write the camera and the animated mesh for other programs, with a .json of lens, film back and take"""
 
     bl_idname, bl_label = "ex4d.hand_over", "Hand Over"
-    step, reasons = Step.RESULT, (grey.no_shot, grey.no_reconstruction, grey.no_mesh, grey.busy)
+    step, reasons = Step.RESULT, (grey.no_shot, grey.no_reconstruction, grey.no_mesh, grey.working)
 
     camera: EnumProperty(name="Camera", items=CAMERA_ITEMS, options={"SKIP_SAVE"})
     formats: EnumProperty(name="Formats", items=handover.FORMAT_ITEMS, options={"ENUM_FLAG"}, default=USUAL_FORMATS)

@@ -23,7 +23,7 @@ class EX4D_OT_show_mesh(StepOperator, Operator):
     """Build the shot's mesh again, in the chosen detail"""
 
     bl_idname, bl_label = "ex4d.show_mesh", "Show Mesh"
-    step, reasons = Step.RECONSTRUCT, (grey.no_shot, grey.no_reconstruction, grey.busy)
+    step, reasons = Step.RECONSTRUCT, (grey.no_shot, grey.no_reconstruction, grey.working)
 
     def start(self, context):
         reconstruction.show(context.scene, shots.shot_folder(context.scene))

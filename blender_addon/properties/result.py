@@ -1,15 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Step 6: the takes there are, and what the last one had to say."""
 
-from bpy.props import CollectionProperty, IntProperty, StringProperty
+import bpy
+from bpy.props import BoolProperty, CollectionProperty, IntProperty, PointerProperty, StringProperty
 from bpy.types import PropertyGroup
 
+from .take import PaintingProperties
 
-class EX4D_ListedTake(PropertyGroup):
-    """One line of the list of takes; `name` is the take's."""
+
+def _is_camera(listed, item):
+    return item.type == "CAMERA"
+
+
+class EX4D_ListedTake(PaintingProperties, PropertyGroup):
+    """One line of the list of takes; `name` is the take's. What is under way with it, `take_queue` knows."""
 
     summary: StringProperty(name="Summary", description="What painted the take, and how much of it")
     notes: StringProperty(name="Notes", description="Your own words about this take; they stay in this file")
+    is_planned: BoolProperty(name="Planned", description="Not rendered yet: its settings can still be changed")
+    camera: PointerProperty(
+        type=bpy.types.Object,
+        name="Camera",
+        description="What the take is shot with. Empty: the scene's camera, with its camera markers",
+        poll=_is_camera,
+    )
+    path_of: StringProperty(
+        name="Camera Path Of", description="The take whose camera path this one has, exactly as it was shot"
+    )
+    frame_start: IntProperty(name="First Frame", description="Scene frame of the take's first picture")
+    frame_end: IntProperty(name="Last Frame", description="Scene frame of the take's last picture")
 
 
 class ResultProperties:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 5: the next take, before it is sent."""
+"""Step 5: the next take, before it is sent; and how any take is painted."""
 
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
 from .. import painting
 
 
-class TakeProperties:
-    take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")
+class PaintingProperties:
+    """Of the next take, and of each one that is planned."""
+
     engine: EnumProperty(
         name="Engine",
         description="What paints the part that the plate never saw",
@@ -58,3 +59,7 @@ class TakeProperties:
         description="The same seed paints the unseen part the same way; another one paints another version",
         min=0,
     )
+
+
+class TakeProperties(PaintingProperties):
+    take_name: StringProperty(name="Take", description="Name of the next take and of its folder", default="take_01")

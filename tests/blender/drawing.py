@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drawing the panels without a window, and what a sidebar's layout would refuse."""
 
-from types import SimpleNamespace
-
 import bpy
 
 ICONS = {item.identifier for item in bpy.types.UILayout.bl_rna.functions["label"].parameters["icon"].enum_items}
+
+
+class Options:
+    """Takes an operator's properties, those that it has."""
+
+    def __init__(self, properties):
+        self.__dict__["known"] = properties
+
+    def __setattr__(self, name, value):
+        assert name in self.known
+        self.__dict__[name] = value
 
 
 class Layout:
@@ -17,9 +26,9 @@ class Layout:
     def _nested(self, **options):
         return Layout(self.drawn)
 
-    column = row = box = _nested
+    column = row = box = split = _nested
 
-    def label(self, text="", icon="NONE"):
+    def label(self, text="", icon="NONE", translate=True):
         assert icon in ICONS
         self.drawn.append(text)
 
@@ -41,7 +50,8 @@ class Layout:
     def template_list(self, cls, list_id, data, name, active_data, active_name, rows):
         assert issubclass(getattr(bpy.types, cls), bpy.types.UIList)
         assert active_name in active_data.bl_rna.properties
-        self.drawn.extend(item.name for item in getattr(data, name))
+        for item in getattr(data, name):
+            getattr(bpy.types, cls).draw_item(None, Context(), self, data, item, 0, active_data, active_name, 0)
 
     def template_icon(self, icon_value, scale):
         self.drawn.append("picture")
@@ -49,12 +59,12 @@ class Layout:
     def separator(self):
         pass
 
-    def operator(self, idname, text="", icon="NONE", translate=True, depress=False):
+    def operator(self, idname, text="", icon="NONE", translate=True, depress=False, emboss=True):
         module, name = idname.split(".")
-        getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
+        known = getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
         assert icon in ICONS
         self.drawn.append(text or idname)
-        return SimpleNamespace()
+        return Options(known.properties)
 
     def progress(self, factor, text, **options):
         assert options == {"type": "BAR"}

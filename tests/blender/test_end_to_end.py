@@ -134,6 +134,45 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     bpy.ops.wm.save_mainfile()
 
 
+def test_takes_go_on_while_blender_is_closed(connected, saved, scene, real_plate):
+    addon, state = connected, scene.ex4d
+    plate, depth_file, _ = real_plate
+    bpy.ops.ex4d.import_plate(filepath=str(plate))
+    state.depth_source, state.depth_file = "file", str(depth_file)
+    bpy.ops.ex4d.reconstruct()
+    finish(addon)
+    cameras = []
+    for x in (0.3, 0.6):
+        bpy.ops.ex4d.add_camera()
+        scene.camera.location.x = x
+        scene.camera.keyframe_insert("location", frame=1)
+        cameras.append(scene.camera)
+    for camera in cameras:
+        camera.select_set(True)
+    state.engine = "preview"
+    bpy.ops.ex4d.plan_takes(cameras="SELECTED")
+    bpy.ops.ex4d.render_planned()
+    folders = [addon.takes.take_folder(scene, name) for name in ("take_01", "take_02")]
+    deadline = time.monotonic() + PATIENCE_S
+    while len(addon.session.current.followed) < len(folders):
+        assert time.monotonic() < deadline
+        addon.session.drain()
+    bpy.ops.wm.save_mainfile()
+    addon.session.close()
+    addon.take_queue.sent.clear()
+    assert not any((folder / "take.json").exists() for folder in folders)
+    bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)
+    bpy.ops.ex4d.connect_server()
+    finish(addon)
+    state = bpy.context.scene.ex4d
+    assert {item.name: item.is_planned for item in state.takes} == {"take_01": False, "take_02": False}
+    unseen = [json.loads((folder / "take.json").read_text(encoding="utf-8"))["unseen"]["mean"] for folder in folders]
+    assert unseen[0] < unseen[1]
+    for folder in folders:
+        assert not (folder / "job.json").exists()
+        assert (folder / "result.mkv").stat().st_size > 0
+
+
 def test_a_moving_plate_stands_still_and_its_own_view_misses_nothing(connected, saved, scene, real_plate):
     plate, depth_file, _ = real_plate
     clip = bpy.data.movieclips.load(str(plate))

@@ -117,6 +117,11 @@ def test_a_server_that_does_not_answer_holds_nothing_up(addon, calls, reconstruc
                     assert bpy.ops.ex4d.cancel() == {"FINISHED"}
                 look(addon, calls, 0.1)
                 addon.session.current.job = None  # nobody is there to say that it was cancelled
+        if addon.take_queue.is_under_way(reconstructed, "take_01"):  # nobody has refused it
+            with calls.of("cancel_take"):
+                assert bpy.ops.ex4d.cancel_take(take="take_01") == {"FINISHED"}
+            look(addon, calls, 0.1)
+            addon.session.current.followed.clear()  # nobody is there to say that it was cancelled
         (tmp_path / "home" / "servers").mkdir()
         (tmp_path / "home" / "servers" / "slow.json").write_text(known.to_json(), encoding="utf-8")
         line = import_module(f"{PACKAGE}.shared_protocol.pairing").pairing_text(known.endpoint, public, "code")

@@ -92,7 +92,7 @@ def test_a_picture_shows_while_the_job_runs_and_leaves_nothing(addon, fake, reco
     images = len(bpy.data.images)
     bpy.ops.ex4d.render_take()
     addon.session.drain()  # the camera is written
-    job_id = addon.session.current.job.job_id
+    job_id = fake.submitted[-1][0]
     fake._steps.appendleft(lambda: events.JobProgress(job_id, "Painting", 1, 25, preview=picture))
     addon.session.drain()
     icon = addon.job_picture._icons[addon.job_picture.NAME]

@@ -188,4 +188,4 @@ def test_a_missing_shot_file_is_named(addon, scene, reconstructed):
     ("name", "expected"), [("take_01", "take_02"), ("take_09", "take_10"), ("v099", "v100"), ("wide", "wide_02")]
 )
 def test_take_names_count_on(addon, name, expected):
-    assert addon.takes.next_name(name) == expected
+    assert addon.take_list.next_name(name) == expected
