@@ -124,7 +124,8 @@ def main() -> None:
         return
 
     begin = time.perf_counter()
-    team = Team(devices, "random_dit:network", {"tiny": tiny}, heads=size.heads)
+    team = Team(devices, "random_dit:network", {"tiny": tiny})
+    team.meet()
     say(f"team of {count} ready after {time.perf_counter() - begin:.1f} s")
     models = SimpleNamespace(dit=dit)
     for name, mode in (("a prompt each", LOSSLESS), ("tokens shared", SHARED)):

@@ -3,8 +3,11 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -150,10 +153,10 @@ def lent(quality="lossless", machine=BIG, prompt="a flower", loras=(), others=()
     )
 
 
-def painted(loaded, quality="lossless", prompt="a flower"):
+def painted(loaded, quality="lossless", prompt="a flower", progress=None):
     options = GenerateOptions(quality=quality, steps=1, prompt=prompt, negative_prompt="turns")
     color = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
-    return loaded.painter.paint(color, np.ones((5, 32, 48), bool), paint_settings(options))
+    return loaded.painter.paint(color, np.ones((5, 32, 48), bool), paint_settings(options), progress)
 
 
 def test_networks_stay_for_the_next_take_that_needs_the_same(weights):
@@ -196,10 +199,45 @@ def test_two_devices_paint_the_same_together(weights, monkeypatch):
         assert np.abs(painted(loaded) - expected).max() <= 1
     with lent(others=[CPU]):
         assert resident._held.networks is together
-    together._team.close()
+        [helper] = together._team._helpers
+
+        def kill(report):
+            if report.stage == "Developing the frames" and together._team.alive:
+                os.kill(helper.pid, signal.SIGKILL)
+                while together._team.alive:
+                    time.sleep(0.01)
+
+        finished = painted(loaded, progress=kill)
+        assert np.abs(finished - expected).max() <= 1, "the decoder needs nobody"
+        with pytest.raises(MachineError, match="The process of cpu ended unexpectedly"):
+            painted(loaded)
     with lent() as loaded:
         assert resident._held.networks is not together, "a team that has ended is replaced"
         assert np.abs(painted(loaded) - expected).max() <= 1
+
+
+def test_where_main_memory_is_short_other_gpus_load_in_turn_and_it_is_said(weights, monkeypatch):
+    loads = []
+
+    class Alone(networks.Networks):
+        """All that two other GPUs would add, but for their processes."""
+
+        def __init__(self, *arguments):
+            *own, others, at_once = arguments
+            loads.append((len(others), at_once))
+            super().__init__(*own)
+
+    monkeypatch.setattr(resident, "Networks", Alone)
+    roomy, short = BIG, replace(BIG, ram_free=8 * GIB)
+    for machine, at_once, said in ((roomy, 50, False), (short, 1, True)):
+        with lent(machine=machine, others=[CPU, CPU]) as loaded:
+            assert any("one after the other: 8 GB" in notice for notice in loaded.notices) == said
+        assert loads[-1][0] == 2
+        assert loads[-1][1] == pytest.approx(at_once, abs=25)
+        with lent(machine=machine, others=[CPU, CPU]) as loaded:
+            assert not loaded.notices, "they are loaded"
+        resident.release()
+    assert len(loads) == 2
 
 
 def test_what_goes_wrong_leaves_nothing_half_done(weights):

@@ -72,12 +72,8 @@ def load_models(
         InputError: a LoRA is for another model.
     """
     home = device if encoders_device is None else encoders_device
-    adapters = [(read_adapter(path), strength) for path, strength in files.loras]  # the quick questions first
+    stack_for = _ex4d_stack(files)  # the quick questions first
     vae, image_encoder = load_vae(files, home, dtype), load_image_encoder(files, home, dtype)
-
-    def stack_for(dit: WanModel) -> Stack:
-        return [(read_ex4d(files.adapter, blocks=len(dit.blocks)), 1.0), *adapters]
-
     dit_home = device if dit_device is None else dit_device
     dit, stack = _load_dit(files, dit_home, dtype, stack_for, precision == "fast", each_block, progress)
     if precision == "reference":
@@ -108,6 +104,24 @@ def load_dit(
         InputError: an adapter is for another model.
     """
     return _load_dit(files, device, dtype, lambda _: stack, True, None, progress)[0]
+
+
+def load_ex4d_dit(
+    files: WanFiles, device: torch.device, dtype: torch.dtype, each_block: EachBlock | None = None
+) -> WanModel:
+    """The DiT as `load_models` has it for precision fast, and nothing beside it: for another GPU's process.
+
+    Raises:
+        MachineError: a file is missing, truncated or holds another network.
+        InputError: a LoRA is for another model.
+    """
+    return _load_dit(files, device, dtype, _ex4d_stack(files), True, each_block, None)[0]
+
+
+def _ex4d_stack(files: WanFiles) -> Callable[[WanModel], Stack]:
+    """EX-4D's LoRA and the artist's on top, read at once but for EX-4D's, which depends on the network."""
+    adapters = [(read_adapter(path), strength) for path, strength in files.loras]
+    return lambda dit: [(read_ex4d(files.adapter, blocks=len(dit.blocks)), 1.0), *adapters]
 
 
 def _load_dit(

@@ -23,7 +23,7 @@ from ex4d.generation.wan.pipeline import WanPipeline, velocity_of
 from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.sharing import SHARED_NETWORK, sharing_arguments
 from ex4d.generation.wan.streaming import StreamedBlocks
-from ex4d.progress import Progress, ProgressCallback
+from ex4d.progress import ProgressCallback
 
 CPU = torch.device("cpu")
 
@@ -40,6 +40,7 @@ class Networks:
         dtype: torch.dtype = torch.bfloat16,
         progress: ProgressCallback | None = None,
         others: Sequence[torch.device] = (),
+        at_once: int | None = None,
     ) -> None:
         """Load them.
 
@@ -51,6 +52,7 @@ class Networks:
             dtype: of the weights.
             progress: told after every block of the DiT; it may cancel.
             others: devices that compute the DiT together with this one; only where nothing streams.
+            at_once: how many of the others load at the same time; None: all.
 
         Raises:
             MachineError: a file is damaged, the GPU cannot compute in 8 bits, or a process of another one failed.
@@ -59,15 +61,33 @@ class Networks:
         if mode.fp8:
             require_fp8(device)
         streams = plan.streams or plan.crosses == "visits"
-        models = load_models(
-            files,
-            device,
-            dtype,
-            mode.precision,
-            encoders_device=CPU if plan.encoders == "visits" else None,
-            each_block=Arrival(mode.fp8, CPU if streams else None),
-            progress=progress,
-        )
+        self._team: Team | None = None
+        if others:  # they load while this process does
+            arguments = sharing_arguments(files, mode, dtype)
+            self._team = Team([device, *others], SHARED_NETWORK, arguments, at_once=at_once)
+        arrival = Arrival(mode.fp8, CPU if streams else None)
+
+        def each_block(number: int, block: torch.nn.Module) -> None:
+            arrival(number, block)
+            if self._team is not None:
+                self._team.check()
+
+        try:
+            models = load_models(
+                files,
+                device,
+                dtype,
+                mode.precision,
+                encoders_device=CPU if plan.encoders == "visits" else None,
+                each_block=each_block,
+                progress=progress,
+            )
+            if self._team is not None:
+                self._team.meet(progress)
+        except BaseException:
+            if self._team is not None:
+                self._team.close()
+            raise
         self._files, self._dtype = files, dtype
         self._text_encoder: TextEncoder | None = None
         self.keep_text_encoder = False
@@ -75,12 +95,6 @@ class Networks:
         self._blocks: StreamedBlocks | None = None
         if streams:
             self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=plan.crosses == "gpu")
-        self._team: Team | None = None
-        if others:
-            heads = models.dit.blocks[0].self_attn.num_heads
-            if progress is not None:
-                progress(Progress("Loading Wan2.1 on the other GPUs", 0, 0))
-            self._team = Team([device, *others], SHARED_NETWORK, sharing_arguments(files, mode, dtype), heads)
         guide = guided if self._team is None else self._team.guide
         self.pipeline = WanPipeline(self.models, bind=self._bind, guide=guide)
 

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several GPUs on one job: the painting process has one, a process of its own each other one.
 
-    team = Team(devices, "ex4d.generation.wan.loading:network", arguments)
+    team = Team(devices, "ex4d.generation.wan.sharing:shared_network", arguments)
+    ...  # load this process's own network meanwhile
+    team.meet()
     pipeline = WanPipeline(models, bind=team.bind, guide=team.guide)
     ...
     team.close()
 
 The other processes start with the team, hold the network as long as it lives, and end with it or with this process,
 however that ends. A job needs nothing of its own: a cancel between steps leaves all of them waiting for the next job.
-When a process is lost in the middle of a step, the team is over (`alive` is False), the job ends with a MachineError
-and the next job needs a new team.
+
+When one process is lost, the team is over (`alive` is False): the others are killed at once, so that no exchange waits
+for what cannot come, and what this process is in ends with a MachineError. Only a take that needs them no longer, in
+its decoder, is completed. The next job needs a new team.
 """
 
 import contextlib
-import json
-import os
+import functools
+import math
 import queue
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -28,20 +29,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ex4d.errors import MachineError
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import Branch, Guided, Velocity, guided
 from ex4d.generation.wan.fast_forward import FastForward, Sharding
+from ex4d.generation.wan.helper import Helper
 from ex4d.generation.wan.models import WanModels
 from ex4d.generation.wan.modes import Mode
-from ex4d.generation.wan.ranks import HEADS, Ranks
+from ex4d.generation.wan.ranks import TIMEOUT, Ranks
+from ex4d.progress import Progress, ProgressCallback
 
-PACKAGES = Path(__file__).resolve().parents[3]  # the folder that holds `ex4d`
-_END_S = 5.0  # for a process to end by itself
 _WHY_S = 3.0  # for the news of a lost process to come after a connection broke
 _HEAR_S = 0.2  # between looks whether another process was lost
+_ABORT_S = 5.0  # for this process to notice a loss by itself, before its connections are cut
 
 Network = Callable[[Conditions, Mode, Sharding | None], Velocity]
 """Binds a network to a job, in each process."""
@@ -55,45 +58,64 @@ class Team:
         devices: Sequence[torch.device],
         network: str,
         arguments: dict[str, Any],
-        heads: int = HEADS,
         local: Callable[[WanModels, Conditions, Mode, Sharding | None], Velocity] | None = None,
+        at_once: int | None = None,
     ) -> None:
-        """Start a process for every device but the first, and wait until all have their network.
+        """Start a process for every device but the first. They load their networks while this one does what it likes.
 
         Args:
             devices: the painting process's own first; as many as `ranks.usable` says.
             network: module:function that makes the network of another process: (device, **arguments) -> `Network`.
             arguments: its arguments, as JSON can carry them.
-            heads: of the network's self-attention.
             local: binds this process's own network; FastForward without it.
-
-        Raises:
-            MachineError: a process failed; says why.
+            at_once: how many of the others load at the same time; the rest follow when those are done. None: all.
         """
         self._local = local or _fast_forward
         self._lost: str | None = None
-        self._ranks: Ranks | None = None
+        self._met = self._busy = False
         self._job = 0
         self._folder = tempfile.TemporaryDirectory(prefix="ex4d-team-")
-        store = Path(self._folder.name) / "store"
-        self._helpers: list[_Helper] = []
+        self._helpers: list[Helper] = []
         self._finish = weakref.finalize(self, _end, self._helpers, self._folder)
-        world = len(devices)
-        try:
-            for rank, device in enumerate(devices[1:], start=1):
-                start = {"rank": rank, "world": world, "device": str(device), "store": str(store), "heads": heads}
-                self._helpers.append(_Helper({**start, "network": network, "arguments": arguments}, weakref.ref(self)))
-            for helper in self._helpers:
-                self._expect(helper, "ready")
-            self._ranks = Ranks(0, world, devices[0], store, heads)
-        except BaseException:
-            self.close()
-            raise
+        store = Path(self._folder.name) / "store"
+        self._ranks = Ranks(0, len(devices), devices[0], store)
+        told = {"world": len(devices), "store": str(store), "network": network, "arguments": arguments}
+        self._starts = [
+            {**told, "rank": rank, "device": str(device)} for rank, device in enumerate(devices[1:], start=1)
+        ]
+        self._at_once = len(self._starts) if at_once is None else max(1, at_once)
+        self._start_more(0)
 
     @property
     def alive(self) -> bool:
         """Whether it can take a job."""
         return self._lost is None and self._finish.alive
+
+    def check(self) -> None:
+        """Look whether the others still load: between the steps of this process's own loading.
+
+        Raises:
+            MachineError: a process failed; says why.
+        """
+        if not self.alive:
+            raise MachineError(self._lost or "The other GPUs' processes have ended. Start the take again.")
+
+    def meet(self, progress: ProgressCallback | None = None) -> None:
+        """Wait until all have their network and know each other.
+
+        Args:
+            progress: told while others load; it may cancel, which ends them.
+
+        Raises:
+            MachineError: a process failed; says why.
+        """
+        with self._in_step():
+            for done in range(len(self._starts)):
+                self._expect(self._helpers[done], "ready", math.inf, functools.partial(self._say, progress, done))
+                self._start_more(done + 1)
+            self._ranks.meet()
+            self._met = True
+        self._say(progress, len(self._starts))
 
     def bind(self, models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
         """Bind the networks of all processes to a job: `bind` of a WanPipeline.
@@ -113,14 +135,14 @@ class Team:
             ranks.settle()
             local = self._local(models, conditions, mode, ranks.sharding(mode))
             for helper in self._helpers:
-                self._expect(helper, "bound")
+                self._expect(helper, "bound", TIMEOUT.total_seconds())
             velocity = TeamVelocity(self, local, mode)
             weakref.finalize(velocity, self._drop, self._job).atexit = False
             return velocity
 
     def guide(self, velocity: Velocity, mode: Mode, steps: int) -> Guided:
         """Guidance whose two prompts are asked at the same time: `guide` of a WanPipeline."""
-        if not isinstance(velocity, TeamVelocity) or self._ranks is None or self._ranks.branches(mode) == 1:
+        if not isinstance(velocity, TeamVelocity) or self._ranks.branches(mode) == 1:
             return guided(velocity, mode, steps)
 
         def answer(latents: Tensor, timestep: Tensor, step: int) -> Tensor:
@@ -132,8 +154,7 @@ class Team:
     def close(self) -> None:
         """End the other processes."""
         self._finish()
-        if self._ranks is not None:
-            self._ranks.leave()
+        self._ranks.leave()
 
     def ask(
         self, local: Velocity, mode: Mode, latents: Tensor, timestep: Tensor, branch: Branch | None
@@ -164,8 +185,8 @@ class Team:
     @contextlib.contextmanager
     def _in_step(self) -> Iterator[Ranks]:
         """What breaks off in here leaves the processes out of step: the team is over."""
-        if self._ranks is None or not self.alive:
-            raise MachineError(self._lost or "The other GPUs' processes have ended. Start the take again.")
+        self.check()
+        self._busy = True
         try:
             yield self._ranks
         except BaseException as error:
@@ -174,21 +195,39 @@ class Team:
             self.close()
             if broken and self._lost is not None:
                 raise MachineError(self._lost) from None  # the connection broke because a process was lost
+            if isinstance(error, dist.DistError):
+                raise MachineError(f"The GPUs lost their connection ({error}). Start the take again.") from error
             raise
+        finally:
+            self._busy = False
 
     def _news_of_loss(self, patience_s: float) -> None:
         end = time.monotonic() + patience_s
         while self._lost is None and time.monotonic() < end:
             time.sleep(0.01)
 
-    def _tell(self, helpers: Sequence["_Helper"], message: dict[str, Any]) -> None:
+    def _start_more(self, done: int) -> None:
+        """Start the processes that may load now that so many are done."""
+        team = weakref.ref(self)
+        for start in self._starts[len(self._helpers) : done + self._at_once]:
+            self._helpers.append(Helper(start, functools.partial(_lose, team)))
+
+    def _say(self, progress: ProgressCallback | None, done: int) -> None:
+        if progress is not None:
+            progress(Progress("Loading Wan2.1 on the other GPUs", done, len(self._starts)))
+
+    def _tell(self, helpers: Sequence[Helper], message: dict[str, Any]) -> None:
         for helper in helpers:
             helper.tell(message)
 
-    def _expect(self, helper: "_Helper", kind: str) -> None:
+    def _expect(
+        self, helper: Helper, kind: str, patience_s: float, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Wait for a process's message, as long as all processes live."""
-        message = None
-        while message is None and self._lost is None:
+        message, end = None, time.monotonic() + patience_s
+        while message is None and self._lost is None and time.monotonic() < end:
+            if meanwhile is not None:
+                meanwhile()
             with contextlib.suppress(queue.Empty):
                 message = helper.inbox.get(timeout=_HEAR_S)
         if message is None or message["t"] != kind:
@@ -203,9 +242,14 @@ class Team:
         """Called by the thread that listens to a process: it failed or ended."""
         if not self._finish.alive:
             return  # we ended it
-        self._lost = self._lost or why
-        if self._ranks is not None:
-            self._ranks.lost = self._lost
+        self._lost = self._ranks.lost = self._lost or why
+        for helper in self._helpers:
+            helper.kill()
+        end = time.monotonic() + _ABORT_S
+        while self._busy and time.monotonic() < end:
+            time.sleep(_HEAR_S)
+        if self._busy:  # it waits where it cannot look
+            self._ranks.leave()
 
 
 class TeamVelocity:
@@ -224,62 +268,13 @@ class TeamVelocity:
         return positive, negative
 
 
-class _Helper:
-    """Another process, and the thread that listens to it."""
-
-    def __init__(self, start: dict[str, Any], team: "weakref.ref[Team]") -> None:
-        self.device: str = start["device"]
-        self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        search_path = os.pathsep.join([str(PACKAGES), *filter(None, sys.path)])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ex4d.generation.wan.parallel_worker", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": search_path},
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-        threading.Thread(target=self._listen, args=(team,), name=f"team {self.device}", daemon=True).start()
-        self.tell(start)
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def tell(self, message: dict[str, Any]) -> None:
-        """Send a message; a dead process is noticed by the listener."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-
-    def end(self) -> None:
-        """Close its pipe, at which it ends; kill it if it does not."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _listen(self, team: "weakref.ref[Team]") -> None:
-        why = f"The process of {self.device} ended unexpectedly. Start the take again."
-        assert self._process.stdout is not None
-        with self._process.stdout as reports:
-            for line in reports:
-                message = json.loads(line)
-                if message["t"] == "failed":
-                    why = f"On {self.device}: {message['title']}"
-                    break
-                self.inbox.put(message)
-        mine = team()
-        if mine is not None:
-            mine.lose(why)
+def _lose(team: "weakref.ref[Team]", why: str) -> None:
+    alive = team()
+    if alive is not None:
+        alive.lose(why)
 
 
-def _end(helpers: list[_Helper], folder: "tempfile.TemporaryDirectory[str]") -> None:
+def _end(helpers: list[Helper], folder: "tempfile.TemporaryDirectory[str]") -> None:
     for helper in helpers:
         helper.end()
     folder.cleanup()

@@ -23,6 +23,7 @@ from ex4d.errors import Ex4dError
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import Branch, Velocity
 from ex4d.generation.wan.modes import Mode
+from ex4d.generation.wan.out_of_memory import ran_out
 from ex4d.generation.wan.parallel import Network
 from ex4d.generation.wan.ranks import Ranks
 from ex4d.pipes import take_pipes
@@ -39,7 +40,8 @@ class Worker:
         module, _, function = start["network"].partition(":")
         self._network: Network = getattr(importlib.import_module(module), function)(self._device, **start["arguments"])
         self.tell({"t": "ready"})
-        self._ranks = Ranks(start["rank"], start["world"], self._device, Path(start["store"]), start["heads"])
+        self._ranks = Ranks(start["rank"], start["world"], self._device, Path(start["store"]))
+        self._ranks.meet()
         self._job: tuple[int, Mode, Velocity] | None = None
 
     def do(self, message: dict[str, Any]) -> None:
@@ -100,6 +102,8 @@ def main() -> int:
                 worker.do(inbox.get())
     except Exception as error:  # whatever it was, the painting process is told before this one ends
         title = str(error) if isinstance(error, Ex4dError) else f"{type(error).__name__}: {error}"
+        if ran_out(error):
+            title = "the memory ran out. Close other programs that use it, or leave it out with CUDA_VISIBLE_DEVICES."
         reports.write(json.dumps({"t": "failed", "title": title[:2000]}) + "\n")
         reports.flush()
         os._exit(1)  # in the middle of an exchange: nothing can be ended in order

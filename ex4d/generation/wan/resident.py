@@ -20,7 +20,7 @@ from ex4d.generation.options import GenerateOptions, lora
 from ex4d.generation.wan.attention import best_backend
 from ex4d.generation.wan.engine import Loaded
 from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
-from ex4d.generation.wan.machine import Machine, read_machine
+from ex4d.generation.wan.machine import GIB, Machine, read_machine
 from ex4d.generation.wan.memory_plan import (
     RAM_RESERVE,
     MemoryPlan,
@@ -33,7 +33,7 @@ from ex4d.generation.wan.networks import Networks, free_memory, read_prompts
 from ex4d.generation.wan.out_of_memory import let_go, ran_out
 from ex4d.generation.wan.prompts import are_known
 from ex4d.generation.wan.settings import PaintSettings
-from ex4d.generation.wan.sharing import free_gpus
+from ex4d.generation.wan.sharing import free_gpus, loading_at_once
 from ex4d.progress import Progress, ProgressCallback
 
 GPU = torch.device("cuda", 0)
@@ -98,8 +98,10 @@ def lent_painter(
             release()  # main memory has no room for them to wait in
         try:
             devices = _devices(plan, mode, device, find_others)
-            networks = _networks(files, mode, plan, prompts, devices, dtype, progress)
-            yield Loaded(networks.pipeline, plan.notices, _described(files, mode, machine, plan, devices))
+            at_once, held = loading_at_once(machine, plan), _held
+            networks = _networks(files, mode, plan, prompts, devices, dtype, progress, at_once)
+            notices = plan.notices if _held is held else (*plan.notices, *_in_turn(len(devices) - 1, at_once, machine))
+            yield Loaded(networks.pipeline, notices, _described(files, mode, machine, plan, devices))
             networks.rest()
             free_memory()
         except Ex4dError as error:  # cancelled, or refused: networks that were loaded are as they were
@@ -141,6 +143,7 @@ def _networks(
     devices: tuple[torch.device, ...],
     dtype: torch.dtype,
     progress: ProgressCallback | None,
+    at_once: int,
 ) -> Networks:
     """The ones that are held, when they are the right ones; else others in their place."""
     global _held
@@ -153,7 +156,7 @@ def _networks(
     if _held is None:
         if progress is not None:
             progress(Progress("Loading Wan2.1", 0, 0))
-        networks = Networks(files, mode, plan, devices[0], dtype, progress, devices[1:])
+        networks = Networks(files, mode, plan, devices[0], dtype, progress, devices[1:], at_once)
         _held = _Held(key, networks, plan)
     _held.plan = plan
     _held.networks.keep_text_encoder = plan.text_encoder == "gpu"
@@ -178,6 +181,14 @@ def _out_of_memory(machine: Machine, window: Window, mode: Mode, known: bool) ->
     text = f"The GPU ran out of memory while painting {window}. Close other programs that use it, then try again."
     ways = what_would_fit(machine, window, mode, known)
     return f"{text} What takes less: {'; or '.join(ways)}." if ways else text
+
+
+def _in_turn(others: int, at_once: int, machine: Machine) -> tuple[str, ...]:
+    """What is to be said of how the other GPUs loaded their weights."""
+    if others <= at_once:
+        return ()
+    how = "one after the other" if at_once == 1 else f"{at_once} at a time"
+    return (f"The other GPUs loaded their weights {how}: {machine.ram_free / GIB:.0f} GB of main memory were free.",)
 
 
 def _devices(

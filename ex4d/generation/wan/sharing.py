@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from ex4d.document import Json
 from ex4d.generation.wan.arrival import Arrival
@@ -13,26 +14,38 @@ from ex4d.generation.wan.denoise import Velocity
 from ex4d.generation.wan.fast_forward import FastForward, Sharding
 from ex4d.generation.wan.files import WanFiles
 from ex4d.generation.wan.fp8 import require_fp8
-from ex4d.generation.wan.loading import load_models
-from ex4d.generation.wan.machine import read_machine
+from ex4d.generation.wan.loading import load_ex4d_dit
+from ex4d.generation.wan.machine import GIB, Machine, read_machine
 from ex4d.generation.wan.memory_plan import MemoryPlan
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.parallel import Network
 from ex4d.generation.wan.ranks import usable
 
-CPU = torch.device("cpu")
+# Main memory that another GPU's process takes while it loads: torch and CUDA, NCCL, the tensors on their way. On a CPU,
+# loading was measured to hold 0.1 GB beside the network itself.
+LOADING_PROCESS = 4 * GIB
 SHARED_NETWORK = f"{__name__}:shared_network"
 
 
 def free_gpus(plan: MemoryPlan, mode: Mode) -> list[torch.device]:
     """The GPUs beside the first that can share a take: those with room for what the first one holds.
 
-    None for quality reference, which is one GPU's arithmetic, and for networks that are streamed.
+    None for quality reference, which is one GPU's arithmetic, for networks that are streamed, and on Windows.
     """
-    if mode.precision == "reference" or plan.streams or plan.crosses == "visits" or not torch.cuda.is_available():
+    if mode.precision == "reference" or plan.streams or plan.crosses == "visits":
+        return []
+    if not torch.cuda.is_available() or not dist.is_available() or not dist.is_nccl_available():
         return []
     roomy = [number for number in range(1, torch.cuda.device_count()) if read_machine(number).free >= plan.peak]
     return [torch.device("cuda", number) for number in roomy[: usable(len(roomy) + 1) - 1]]
+
+
+def loading_at_once(machine: Machine, plan: MemoryPlan) -> int:
+    """How many other processes may load at the same time, by the main memory that the plan leaves free; 1 at least.
+
+    The weights themselves are mapped from the disk and go to the GPU one by one: no process has a copy of its own.
+    """
+    return max(1, int((machine.ram_free - plan.ram) // LOADING_PROCESS))
 
 
 def sharing_arguments(files: WanFiles, mode: Mode, dtype: torch.dtype) -> dict[str, Any]:
@@ -53,11 +66,7 @@ def shared_network(device: torch.device, files: dict[str, Any], fp8: bool, dtype
     places: dict[str, Any] = {name: Path(path) for name, path in files.items() if isinstance(path, str)}
     places["dit"] = tuple(Path(path) for path in files["dit"])
     places["loras"] = tuple((Path(path), float(strength)) for path, strength in files["loras"])
-    models = load_models(
-        WanFiles(**places), device, getattr(torch, dtype), encoders_device=CPU, each_block=Arrival(fp8, None)
-    )
-    dit = models.dit
-    del models  # the painting process encodes and decodes
+    dit = load_ex4d_dit(WanFiles(**places), device, getattr(torch, dtype), Arrival(fp8, None))
 
     def bind(conditions: Conditions, mode: Mode, sharding: Sharding | None) -> Velocity:
         return FastForward(dit, conditions, mode, sharding=sharding)

@@ -4,36 +4,29 @@
 DeepSpeed-Ulysses (arXiv 2309.14509). Exact: only the order of tokens and heads in memory changes on the way.
 """
 
-from collections import deque
 from collections.abc import Callable
-from typing import Any
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ex4d.generation.wan.attention import Attention
 
-AHEAD = 4  # exchanges, two blocks: as far as this process runs ahead of its GPU
+Exchange = Callable[[Tensor, Tensor, list[int], list[int], range], None]
+"""See `ranks.Ranks.exchange`."""
 
 
 class Ulysses:
     """The `Sharding` of `fast_forward.FastForward` among the processes of a group. Any count of tokens."""
 
-    def __init__(self, members: range, heads: int, wait: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, rank: int, members: range, exchange: Exchange) -> None:
         """
         Args:
-            members: the ranks that share these tokens; as many as divide heads. Other ranks of the process group share
+            rank: of this process.
+            members: the ranks that share these tokens; as many as divide the heads. The other ranks of the team share
                 other tokens in other instances and go through the same forward at the same time.
-            heads: of the self-attention.
-            wait: waits for a CUDA event without blocking the process. When another process is lost, the GPU waits for
-                it for ever; a process that went on queueing work behind that could not even be told.
+            exchange: sends rows to the members.
         """
-        self._members, self._wait = members, wait
-        self._pending: deque[Any] = deque()
-        self._rank, self._size = members.index(dist.get_rank()), len(members)
-        if heads % self._size:
-            raise ValueError(f"{heads} heads cannot be shared by {self._size} processes")
+        self._members, self._exchange = members, exchange
+        self._rank, self._size = members.index(rank), len(members)
         self._counts = [0] * self._size  # tokens of each process
 
     def share(self, tokens: Tensor) -> Tensor:
@@ -63,18 +56,5 @@ class Ulysses:
     def _exchanged(self, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
         """Rows of dim 0, so many to and from each member."""
         arrived = rows.new_empty((sum(received), *rows.shape[1:]))
-        dist.all_to_all_single(arrived, rows, self._for_all(received), self._for_all(sent))
-        if self._wait is not None and arrived.is_cuda:
-            self._pending.append(torch.cuda.current_stream().record_event())
-            if len(self._pending) > AHEAD:
-                self._wait(self._pending.popleft())
+        self._exchange(arrived, rows, received, sent, self._members)
         return arrived
-
-    def _for_all(self, counts: list[int]) -> list[int]:
-        """Counts of the members among those of all ranks, to which nothing goes.
-
-        One communicator for everything: a second one could keep the first from being aborted.
-        """
-        everybody = [0] * dist.get_world_size()
-        everybody[self._members.start : self._members.stop] = counts
-        return everybody
