@@ -4,6 +4,7 @@
 What it shows is neither saved nor undone: after each change of the scene the camera's curves are read anew.
 """
 
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,17 +12,18 @@ import bpy
 import numpy as np
 from bpy.app.handlers import persistent
 
-from . import session, shots
+from . import coverage_drawing, session, shots
 from .coverage_estimate import PlateSamples, read_samples, unseen_shares
 from .errors import CameraPathError
+from .path_sampling import SampledPath
 from .quiet_path import quiet_path
 
+TITLE = "Coverage strip"
 MOST_FRAMES = 33  # that are looked at; those between them lie between them
 PAUSE_S = 0.2  # between two looks at a camera that is being moved
-SCRUB_PX, STRIP_PX = 24, 7  # of the timeline at scale 1: where frames are clicked, and our strip below it
-
-# The library's verdict (ex4d/coverage.py) is Good up to a tenth and Mostly Painted from two fifths on.
-COLOURS = ((0.0, (0.15, 0.55, 0.25)), (0.1, (0.55, 0.65, 0.2)), (0.4, (0.85, 0.25, 0.15)), (1.0, (0.5, 0.05, 0.1)))
+READ_S = 0.002  # of the main thread in one go, for the camera's curves
+READ_FRAMES = 2  # of them at a time
+NEXT_S = 0.01  # until it goes on
 
 
 @dataclass(frozen=True)
@@ -34,35 +36,79 @@ class Strip:
     unseen: np.ndarray  # share of each picture. float64 [N]
 
 
+class Reading:
+    """The camera's curves on their way, a few frames at a time: a look at all of them would hold Blender up."""
+
+    def __init__(self, scene):
+        count = scene.frame_end - scene.frame_start + 1
+        wanted = np.linspace(scene.frame_start, scene.frame_end, max(0, min(count, MOST_FRAMES)))
+        self.shot_id = scene.ex4d.shot_id
+        self.frames = np.unique(wanted.round()).astype(int)
+        self._parts: list[SampledPath] = []
+
+    def advance(self, scene, budget_s) -> SampledPath | None:
+        """Read for a while; return the path when it is whole.
+
+        Raises:
+            CameraPathError: curves alone do not tell this camera's path.
+        """
+        deadline = time.monotonic() + budget_s
+        while (done := READ_FRAMES * len(self._parts)) < len(self.frames):
+            self._parts.append(quiet_path(scene, self.frames[done : done + READ_FRAMES].tolist()))
+            if time.monotonic() >= deadline:
+                break
+        if READ_FRAMES * len(self._parts) < len(self.frames):
+            return None
+        arrays = ("world_to_camera", "intrinsics", "source_frame")
+        joined = (np.concatenate([getattr(part, name) for part in self._parts]) for name in arrays)
+        poses, intrinsics, shown = joined
+        return SampledPath(poses, intrinsics, self._parts[0].width, self._parts[0].height, shown)
+
+
 _shown: Strip | None = None
 _why_not = ""  # instead of a strip
 _samples: tuple[tuple, PlateSamples] | None = None  # the background thread's
+_reading: Reading | None = None
+_is_stale = False  # something changed while it was read
 _handle = None
 
 
 def look(scene) -> bool:
     """Read the camera's curves and, if they changed, estimate its coverage in the background; True if that began."""
+    reading = _begin(scene)
+    return reading is not None and _advance(scene, reading, float("inf")) is True
+
+
+def _begin(scene) -> Reading | None:
+    """Return what is to be read, if anything."""
     global _why_not, _shown
     state = scene.ex4d
     if not state.is_reconstructed or not state.use_coverage_strip or not shots.in_scene(scene, state.root):
         _shown, _why_not = None, ""
-        return False
-    count = scene.frame_end - scene.frame_start + 1
-    frames = np.unique(np.linspace(scene.frame_start, scene.frame_end, min(count, MOST_FRAMES)).round()).astype(int)
+        return None
+    reading = Reading(scene)
+    return reading if len(reading.frames) else None
+
+
+def _advance(scene, reading, budget_s) -> bool | None:
+    """Read on; None while there is more to read, then whether an estimate began."""
+    global _why_not, _shown
     try:
-        path = quiet_path(scene, frames.tolist())
+        path = reading.advance(scene, budget_s)
         _why_not = ""
     except CameraPathError as error:
         _shown, _why_not = None, str(error)
         return False
+    if path is None:
+        return None
     size = np.array([path.width, path.height])
-    arrays = (frames, size, path.world_to_camera, path.intrinsics, path.source_frame)
+    arrays = (reading.frames, size, path.world_to_camera, path.intrinsics, path.source_frame)
     path_key = b"".join(array.tobytes() for array in arrays)
-    if _shown is not None and (_shown.shot_id, _shown.path_key) == (state.shot_id, path_key):
+    if _shown is not None and (_shown.shot_id, _shown.path_key) == (reading.shot_id, path_key):
         return False
-    on_done = partial(_show, state.shot_id, path_key, frames)
+    on_done = partial(_show, reading.shot_id, path_key, reading.frames)
     file = shots.shot_folder(scene) / "display.npz"
-    session.call("Coverage strip", _estimate, file, path, on_done=on_done, is_quiet=True)
+    session.call(TITLE, _estimate, file, path, on_done=on_done, is_quiet=True)
     return True
 
 
@@ -98,55 +144,28 @@ def said(state) -> str:
     return f"About {mean:.0%} unseen" + (f", {most:.0%} on frame {frame}." if most >= 0.005 else ".")
 
 
-def colour_of(share: float) -> tuple[float, float, float]:
-    """Return the strip's colour for an unseen share."""
-    stops, colours = zip(*COLOURS, strict=True)
-    red, green, blue = (float(np.interp(share, stops, channel)) for channel in zip(*colours, strict=True))
-    return red, green, blue
-
-
-def spans(strip: Strip) -> list[tuple[float, float, float]]:
-    """Return (first, end, unseen share) of what is shown, in scene frames without gaps."""
-    middles = (strip.frames[1:] + strip.frames[:-1]) / 2
-    edges = [strip.frames[0] - 0.5, *middles, strip.frames[-1] + 0.5]
-    return list(zip(edges[:-1], edges[1:], strip.unseen, strict=True))
-
-
-def _draw():
-    """In every timeline and dope sheet."""
-    import gpu  # not where no window is
-    from gpu_extras.batch import batch_for_shader
-
-    context = bpy.context
-    state = context.scene.ex4d
-    if _shown is None or not state.use_coverage_strip or _shown.shot_id != state.shot_id:
-        return
-    view, scale = context.region.view2d, context.preferences.system.ui_scale
-    top = context.region.height - SCRUB_PX * scale
-    places, colours = [], []
-    for first, end, share in spans(_shown):
-        left, right = (view.view_to_region(frame, 0, clip=False)[0] for frame in (first, end))
-        corners = [(left, top), (right, top), (right, top - STRIP_PX * scale), (left, top - STRIP_PX * scale)]
-        places += [corners[i] for i in (0, 1, 2, 0, 2, 3)]
-        colours += [(*colour_of(share), 1.0)] * 6
-    shader = gpu.shader.from_builtin("FLAT_COLOR")
-    batch_for_shader(shader, "TRIS", {"pos": places, "color": colours}).draw(shader)
-
-
 def touch():
     """Something changed: look again soon. Without a window no timer fires; a script looks itself."""
+    global _is_stale
+    _is_stale = True
     if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=PAUSE_S)
 
 
 def _tick():
-    screen = bpy.context.screen
+    """Read on a little; return the seconds until the next time, None when nothing is left to do."""
+    global _reading, _is_stale
+    screen, scene = bpy.context.screen, bpy.context.scene
     if screen is not None and screen.is_animation_playing:
         return PAUSE_S
-    if any(call.is_quiet for call in session.current.calls.values()):
+    if any(call.title == TITLE for call in session.current.calls.values()):
         return PAUSE_S  # one at a time; the newest camera waits
-    look(bpy.context.scene)
-    return None
+    if _reading is None or _reading.shot_id != scene.ex4d.shot_id:
+        _reading, _is_stale = _begin(scene), False
+    if _reading is not None and _advance(scene, _reading, READ_S) is None:
+        return NEXT_S
+    _reading = None
+    return PAUSE_S if _is_stale else None
 
 
 @persistent
@@ -176,6 +195,13 @@ HANDLERS = {
 }
 
 
+def _draw():
+    """In every timeline and dope sheet."""
+    state = bpy.context.scene.ex4d
+    if _shown is not None and state.use_coverage_strip and _shown.shot_id == state.shot_id:
+        coverage_drawing.draw(_shown)
+
+
 def register():
     global _handle
     if bpy.app.background:  # handlers would hang some Blender modules at their exit, and nobody sees the strip
@@ -186,8 +212,8 @@ def register():
 
 
 def unregister():
-    global _handle, _samples
-    _samples = None
+    global _handle, _samples, _reading
+    _samples = _reading = None
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
     if _handle is None:

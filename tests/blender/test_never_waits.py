@@ -215,3 +215,36 @@ def test_a_take_list_on_a_slow_disk_is_read_elsewhere(addon, calls, scene, recon
     look(addon, calls, 0.6)
     assert [take.name for take in reconstructed.takes] == ["take_01"]
     calls.check()
+
+
+def test_the_strip_reads_the_cameras_curves_a_little_at_a_time(addon, calls, scene, reconstructed):
+    """A camera with keys on every frame, on a rig of six animated parents, over a long range."""
+    bpy.ops.ex4d.add_camera()
+    item = scene.camera
+    scene.frame_end = 2000
+    for number in range(7):
+        for frame in range(1, 400, 4):
+            item.location.x = frame % 7
+            item.keyframe_insert("location", frame=frame)
+            item.keyframe_insert("rotation_euler", frame=frame)
+        parent = bpy.data.objects.new(f"rig {number}", None)
+        scene.collection.objects.link(parent)
+        item.parent, item = parent, parent
+    bpy.ops.ex4d.key_plate_time(time="RAMP")
+    addon.session.close()  # the estimate is to run in a thread
+    strip = addon.coverage_strip
+    work_s = []  # of the processor: the machine has other work
+    for _ in range(5):
+        strip.touch()
+        strip._shown = None
+        waits = 0.0
+        while waits is not None:
+            start = time.thread_time()
+            with calls.of("strip"):
+                waits = strip._tick()
+            work_s.append(time.thread_time() - start)
+            look(addon, calls, 0.02)
+    assert addon.session.wait(10)
+    assert strip.said(reconstructed)
+    assert sorted(work_s)[-2] < USUAL_S, "once Python may have collected its garbage"
+    calls.check()
