@@ -28,6 +28,7 @@ from ex4d.generation.wan.parallel import Network
 from ex4d.generation.wan.ranks import Ranks
 from ex4d.pipes import take_pipes
 
+_LATER_S = 2.0
 _LOOK_S = 1.0  # between looks whether the painting process is still there
 
 
@@ -104,6 +105,8 @@ def main() -> int:
         title = str(error) if isinstance(error, Ex4dError) else f"{type(error).__name__}: {error}"
         if ran_out(error):
             title = "the memory ran out. Close other programs that use it, or leave it out with CUDA_VISIBLE_DEVICES."
+        elif isinstance(error, RuntimeError):  # a connection broke because a third process was lost: its news first
+            time.sleep(_LATER_S)
         reports.write(json.dumps({"t": "failed", "title": title[:2000]}) + "\n")
         reports.flush()
         os._exit(1)  # in the middle of an exchange: nothing can be ended in order
