@@ -25,13 +25,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_dit import random_dit
 from random_generation import (
-    DIT,
     LORA_RANK,
     PROMPTS,
     TINY,
     Size,
-    dit_shape,
     image_encoder,
     on_device,
     plate,
@@ -62,15 +61,12 @@ def tokenizer(prompt: str, **_: object) -> tuple[torch.Tensor, torch.Tensor]:
 
 def networks(size: Size) -> Any:
     """Everything resident, EX-4D's LoRA neither fused nor attached."""
-    from diffsynth.models.wan_video_dit import WanModel, precompute_freqs_cis_3d
     from diffsynth.models.wan_video_image_encoder import WanImageEncoder
     from diffsynth.models.wan_video_vae import VideoVAE_, WanVideoVAE
 
     from ex4d.generation.wan.camera_encoder import camera_encoder
     from ex4d.generation.wan.models import TextEncoder, WanModels
 
-    dit = on_device(lambda: WanModel(**dit_shape(size), has_image_input=True, **DIT), size, "dit")
-    dit.freqs = precompute_freqs_cis_3d(size.dim // size.heads)
     vae = WanVideoVAE.__new__(WanVideoVAE)
     torch.nn.Module.__init__(vae)
     vae.model = on_device(lambda: VideoVAE_(dim=size.vae_dim, z_dim=16), size, "vae")
@@ -78,7 +74,7 @@ def networks(size: Size) -> Any:
     vae.scale, vae.upsampling_factor, vae.z_dim = [vae.mean, 1 / vae.std], 8, 16
     camera = on_device(lambda: camera_encoder(size.camera_dim, size.dim), size, "camera")
     return WanModels(
-        dit=dit,
+        dit=random_dit(size),
         vae=vae,
         image_encoder=image_encoder(WanImageEncoder, size),
         camera_encoder=camera,

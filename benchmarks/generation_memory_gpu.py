@@ -20,11 +20,13 @@ import time
 from dataclasses import replace
 
 import torch
-from random_dit import FULL, TINY, Size, random_conditions, random_dit
+from random_dit import FULL, TINY, random_conditions, random_dit
+from random_generation import Size
 
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import initial_noise
 from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.fp8 import quantise
 from ex4d.generation.wan.machine import GIB, Machine, read_machine
 from ex4d.generation.wan.memory_plan import (
     BLOCKS,
@@ -49,11 +51,11 @@ def say(*words: object) -> None:
 class Bench:
     """One network after the other on one device."""
 
-    def __init__(self, size: Size, device: torch.device) -> None:
-        self.size, self.device = size, device
-        self.conditions: Conditions = random_conditions(device, size)
-        self.noise = initial_noise((1, 16, *size.latents), 0, device)
-        self.timestep = torch.tensor([982.9059], device=device)
+    def __init__(self, size: Size) -> None:
+        self.size, self.device = size, size.device
+        self.conditions: Conditions = random_conditions(size)
+        self.noise = initial_noise((1, 16, *size.latents), 0, size.device)
+        self.timestep = torch.tensor([982.9059], device=size.device)
         self.truth: dict[str, torch.Tensor] = {}
 
     def cap(self, gib: float | None) -> None:
@@ -75,7 +77,9 @@ class Bench:
     def case(self, cap: float, quality: str) -> None:
         mode = MODES[quality]
         self.cap(None)
-        dit = random_dit(self.device, self.size, mode.fp8)
+        dit = random_dit(self.size)
+        if mode.fp8:
+            quantise(dit)
         if quality not in self.truth:
             whole = FastForward(dit, self.conditions, mode)
             self.truth[quality] = whole(self.noise, self.timestep, "positive")
@@ -123,7 +127,8 @@ class Bench:
     def runs_out(self) -> None:
         """A job that was planned for a larger GPU, and the one after it."""
         self.cap(None)
-        dit = random_dit(self.device, self.size, fp8=True)
+        dit = random_dit(self.size)
+        quantise(dit)
         small = StreamedBlocks(dit, self.device, resident=8, crosses_stay=False)
         self.cap(None)
         before = torch.cuda.memory_allocated()
@@ -153,7 +158,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("cases", nargs="*", default=CASES)
     arguments = parser.parse_args()
-    bench = Bench(TINY if arguments.tiny else FULL, torch.device("cpu" if arguments.tiny else "cuda"))
+    bench = Bench(TINY if arguments.tiny else FULL)
     for case in arguments.cases:
         cap, _, quality = case.partition(":")
         bench.case(float(cap), quality)

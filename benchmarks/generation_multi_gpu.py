@@ -101,7 +101,7 @@ def main() -> None:
     device = devices[0]
     say(f"{count} devices, {'CPU' if tiny else torch.cuda.get_device_name(device)}, torch {torch.__version__}")
 
-    dit, conditions = random_dit(device, size), random_conditions(device, size)
+    dit, conditions = random_dit(size), random_conditions(size)
     noise = initial_noise((1, 16, *size.latents), 0, device)
     timestep = torch.tensor([982.9059], device=device)
     alone = FastForward(dit, conditions, LOSSLESS)

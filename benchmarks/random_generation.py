@@ -32,6 +32,11 @@ class Size:
     dtype: torch.dtype = torch.bfloat16
     device: torch.device = torch.device("cuda")
 
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        """Frames, rows and columns."""
+        return (self.frames - 1) // 4 + 1, self.height // 8, self.width // 8
+
 
 TINY = Size(48, 4, 64, 3, 32, 4, 2, 16, 9, 32, 48, torch.float32, torch.device("cpu"))  # to try the script itself
 DIT = {"in_dim": 36, "out_dim": 16, "freq_dim": 256, "eps": 1e-6, "patch_size": (1, 2, 2)}

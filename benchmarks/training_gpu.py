@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from random_generation import DIT, TINY, Size, dit_shape, on_device
+from random_dit import random_dit
+from random_generation import TINY, Size
 
 from ex4d.generation.wan.conditions import Seen
 from ex4d.training.adapter import count, fresh_camera_encoder, with_fresh_lora
@@ -52,16 +53,13 @@ class Run:
 
 
 def network(size: Size, checkpointing: bool) -> TrainedNetwork:
-    from diffsynth.models.wan_video_dit import WanModel, precompute_freqs_cis_3d
-
-    dit = on_device(lambda: WanModel(**dit_shape(size), has_image_input=True, **DIT), size, "dit")
-    dit.freqs = precompute_freqs_cis_3d(size.dim // size.heads)
+    dit = random_dit(size)
     with_fresh_lora(dit)
     return TrainedNetwork(dit, fresh_camera_encoder(size.dim, size.camera_dim), size.dtype, checkpointing)
 
 
 def clips(numbers: Any, size: Size) -> Lesson:
-    shape = (len(numbers), 16, (size.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+    shape = (len(numbers), 16, *size.latents)
     clean, color, mask, still = (torch.randn(shape, dtype=size.dtype) for _ in range(4))
     clip = torch.randn(len(numbers), 257, 1280, dtype=size.dtype)
     return Lesson(
