@@ -108,6 +108,12 @@ def add_plate_options(parser: argparse.ArgumentParser) -> None:
         "--source-camera", type=Path, metavar="FILE", help="the plate's own moving camera (.npz): brings lens and place"
     )
     parser.add_argument(
+        "--lens-distortion",
+        metavar="MODEL:KEY=VALUE,...",
+        help="undo it: polynomial, division, nuke or brown with focal, x, y in pixels and k1, k2, ... "
+        "(docs/command_line.md)",
+    )
+    parser.add_argument(
         "--preview-image", type=Path, metavar="FILE", help="write a picture to judge the depth by (.png, .jpg)"
     )
     parser.add_argument("--convention", default="exact", choices=["exact", "reference"], help="pixel convention")

@@ -90,6 +90,7 @@ def report(options: argparse.Namespace, steps: Sequence[Callable[[argparse.Names
 
 
 def reconstruct(options: argparse.Namespace) -> Outcome:
+    from ex4d.distortion import lens_distortion
     from ex4d.plate import frame_rate
     from ex4d.shot import write_shot
     from ex4d.take import ReconstructOptions, reconstruct
@@ -106,6 +107,7 @@ def reconstruct(options: argparse.Namespace) -> Outcome:
         lens_mm=options.lens,
         sensor_width_mm=options.sensor_width,
         source_camera=options.source_camera,
+        lens_distortion=None if options.lens_distortion is None else lens_distortion(options.lens_distortion),
         frame_start=options.frames[0],
         frame_count=options.frames[1],
         fps=None if options.fps is None else frame_rate(options.fps),

@@ -18,6 +18,7 @@ import numpy as np
 from ex4d.camera import CameraPath, Convention, read_camera_path
 from ex4d.depth import DEPTH_KINDS, SOURCES
 from ex4d.display import display_arrays
+from ex4d.distortion import LensDistortion, lens_distortion
 from ex4d.errors import InputError
 from ex4d.evaluation.report import REPORT, report_take
 from ex4d.generation import ENGINES, GenerateOptions, engine
@@ -79,6 +80,7 @@ def _reconstruct(params: Params, inputs: Mapping[str, Path], workdir: Path, prog
         lens_mm=number(params, "lens_mm", None),
         sensor_width_mm=number(params, "sensor_width_mm", None),
         source_camera=inputs.get("source_camera"),
+        lens_distortion=_lens_distortion(params),
         frame_start=integer(params, "frame_start", 0),
         frame_count=integer(params, "frame_count", None),
         fps=_frame_rate(params, "fps"),
@@ -190,6 +192,11 @@ KINDS: dict[str, Callable[[Params, Mapping[str, Path], Path, ProgressCallback], 
     "take": _take,
     "evaluate": _evaluate,
 }
+
+
+def _lens_distortion(params: Params) -> LensDistortion | None:
+    value = text(params, "lens_distortion", None)
+    return None if value is None else lens_distortion(value)
 
 
 def _frame_rate(params: Params, name: str) -> Fraction | None:

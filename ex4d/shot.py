@@ -59,6 +59,7 @@ class PlateInfo:
     first_frame: int  # index of the shot's frame 0 in that file, 0-based
     timecode: str | None  # of that file's own first frame
     first_number: int | None = None  # of the shot's frame 0 when the plate is numbered pictures
+    lens_distortion: str | None = None  # of the file's pictures, undone in the shot's: see ex4d.distortion
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ def shot_from(
         depth=depth.depth,
         intrinsics=intrinsics,
         convention=convention,
-        plate=PlateInfo(str(clip.path), clip.sha256, clip.first_frame, clip.timecode, clip.first_number),
+        plate=PlateInfo(
+            str(clip.path), clip.sha256, clip.first_frame, clip.timecode, clip.first_number, clip.lens_distortion
+        ),
         depth_info=DepthInfo(
             depth.source,
             depth.licence,
@@ -165,6 +168,7 @@ def write_shot(folder: Path, shot: Shot, progress: ProgressCallback | None = Non
             "sha256": shot.plate.sha256,
             "first_frame": shot.plate.first_frame,
             "first_number": shot.plate.first_number,
+            "lens_distortion": shot.plate.lens_distortion,
             "timecode": shot.plate.timecode,
             "frame_count": count,
             "width": width,
@@ -220,6 +224,7 @@ def read_shot(folder: Path, progress: ProgressCallback | None = None) -> Shot:
             plate.integer("first_frame"),
             plate.optional_text("timecode"),
             plate.optional_integer("first_number") if plate.has("first_number") else None,
+            plate.optional_text("lens_distortion") if plate.has("lens_distortion") else None,
         ),
         depth_info=DepthInfo(
             source=info.text("source"),

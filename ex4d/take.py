@@ -23,6 +23,7 @@ from ex4d.coverage import coverage
 from ex4d.depth import DepthKind
 from ex4d.depth.finding import DepthRequest, find_depth
 from ex4d.depth.sizes import release_size
+from ex4d.distortion import LensDistortion, straightened
 from ex4d.errors import InputError, VideoError
 from ex4d.finish import playback, write_result
 from ex4d.generation import GenerateOptions, engine
@@ -57,6 +58,7 @@ class ReconstructOptions:
     lens_mm: float | None = None
     sensor_width_mm: float | None = None
     source_camera: Path | None = None  # .npz of the plate's own moving camera, solved or given; it brings the lens
+    lens_distortion: LensDistortion | None = None  # of the plate's lens, to be undone
     frame_start: int = 0  # first frame of the plate to use
     frame_count: int | None = None  # None: to the end
     fps: Fraction | None = None  # of a plate of pictures; a video has its own
@@ -75,11 +77,16 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         VideoError, DepthError, InputError: the plate, its depth or the options cannot be used; the message says why.
     """
     clip = read_plate(plate, options.frame_start, options.frame_count, progress, options.fps, options.number_start)
+    lens = options.lens_distortion
+    if lens is not None:
+        clip = straightened(clip, lens, keeps_center=options.source_camera is not None, progress=progress)
     if options.convention == "reference":
         clip = resized_as_the_release(clip)
     height, width = clip.frames.shape[1:3]
     focal_px = asked_focal_px(options.focal_px, options.lens_mm, options.sensor_width_mm, options.convention, width)
     notices = list(clip.notices)
+    if lens is not None and options.depth_file is not None:
+        notices.append("The depth file is taken to fit the undistorted plate.")
     cameras = None
     if options.source_camera is not None:
         if focal_px is not None:
@@ -89,6 +96,8 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         cameras = read_source_cameras(options.source_camera, clip.first_frame, len(clip.frames), width, height)
         focal_px = float(cameras.intrinsics[0, 0])
         notices.append(f"The lens comes from the source camera ({focal_px:.1f} px), and so does the plate's place.")
+    elif focal_px is None and lens is not None:
+        focal_px = lens.focal
     elif focal_px is None and not clip.is_pictures and (noted := noted_focal_px(plate, width, height)) is not None:
         focal_px, notice = noted
         notices.append(notice)

@@ -52,6 +52,7 @@ class Clip:
     timecode: str | None  # of the file's first frame, as the file says it
     notices: tuple[str, ...]  # what was changed to get here, for the artist
     first_number: int | None = None  # of frames[0] among numbered pictures; None for a video
+    lens_distortion: str | None = None  # what was undone, as ex4d.distortion reads it
 
     @property
     def is_pictures(self) -> bool:
