@@ -138,6 +138,10 @@ def add_camera_options(parser: argparse.ArgumentParser, default_take: str) -> No
     parser.add_argument(
         "--raster", default="auto", metavar="NAME", help="rasteriser: native, nvdiffrast, cpu, reference (default auto)"
     )
+    parser.add_argument("--depth-pass", action="store_true", help="also write the depth of the new view, as EXR")
+    parser.add_argument(
+        "--clean-plate", action="store_true", help="also write what the plate shows of the background at any time"
+    )
     parser.add_argument(
         "--release-files", action="store_true", help="also write what the EX-4D release would: camera, videos, mesh.ply"
     )

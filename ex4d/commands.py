@@ -147,6 +147,7 @@ def write_first_mesh(path: Path, shot: "Shot") -> Path:
 
 def render(options: argparse.Namespace) -> Outcome:
     from ex4d.camera import read_camera_path
+    from ex4d.passes import Passes, write_passes
     from ex4d.release_files import write_release_files
     from ex4d.shot import read_shot
     from ex4d.source_camera import from_first_frame
@@ -165,6 +166,8 @@ def render(options: argparse.Namespace) -> Outcome:
             move = camera_move(options.move, shot.depth[0], shot.intrinsics, width, height, count)
             cameras = from_first_frame(move, shot.source_camera_to_world)
         take, drawn = render_take(options.shot, shot, options.take, cameras, options.raster, progress)
+        wanted = Passes(options.depth_pass, options.clean_plate)
+        take = write_passes(options.shot, shot, take, cameras, drawn, wanted, progress)
         if options.release_files:
             release = options.shot / "takes" / take.name / "release"
             write_release_files(release, take.name, cameras, drawn.color, drawn.mask, progress)

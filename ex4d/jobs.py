@@ -25,13 +25,14 @@ from ex4d.generation import ENGINES, GenerateOptions, engine
 from ex4d.generation.room import DEPTH_MODEL, make_room
 from ex4d.generation.wan.modes import MODES
 from ex4d.job_params import Params, choice, integer, names, number, refuse_rest, switch, text, texts
+from ex4d.passes import Passes, pack_depth_pass, write_passes
 from ex4d.plate import frame_rate
 from ex4d.plate_archive import unpacked_plate
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
 from ex4d.take import ReconstructOptions, generate_take, reconstruct, render_take
-from ex4d.takes import take_folder
+from ex4d.takes import CLEAN, CLEAN_MASK, take_folder
 
 Files = dict[str, Path]
 FOLDER_OPTIONS = {"weights", "svd"}  # of depth sources: paths are the command line's alone
@@ -149,15 +150,21 @@ def _take(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: P
         loras=names(params, "loras"),
     )
     measured = switch(params, "evaluate")
+    wanted = Passes(depth=switch(params, "depth_pass"), clean_plate=switch(params, "clean_plate"))
     refuse_rest(params)
     _need(inputs, *SHOT, "camera.npz")
     engine(options.engine).need(options)
     folder, shot, cameras = _shot(inputs, workdir, progress)
     take, conditioning = render_take(folder, shot, name, cameras, raster, progress)
+    take = write_passes(folder, shot, take, cameras, conditioning, wanted, progress)
     generate_take(folder, shot, take, cameras, conditioning, options, progress)
     if measured:
         report_take(folder, name, progress=progress)
-    return _outputs(take_folder(folder, name), *RENDERED, "result.mkv", "result.mp4", *(REPORT if measured else ()))
+    done, passes = take_folder(folder, name), []
+    if wanted.depth:
+        passes.append(pack_depth_pass(done).name)
+    passes += [file for file in (CLEAN, CLEAN_MASK) if (done / file).exists()]
+    return _outputs(done, *RENDERED, "result.mkv", "result.mp4", *passes, *(REPORT if measured else ()))
 
 
 def _evaluate(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:

@@ -5,6 +5,7 @@ take.json              settings, seed, versions, hashes of what it was made from
 camera.npz             the path
 color.mkv, mask.mkv    what the plate shows along it, lossless; mask 255 where it shows
 result.mkv, .mp4       the re-shot plate, once an engine has painted it
+depth/, clean.mkv      further passes, see ex4d/passes.py
 """
 
 import re
@@ -27,6 +28,7 @@ SCHEMA = 1
 # A take's name is a folder's name on every system.
 TAKE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESULTS = ("result.mkv", "result.mp4")
+DEPTH_FOLDER, CLEAN, CLEAN_MASK = "depth", "clean.mkv", "clean_mask.mkv"
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,10 @@ def write_take_clips(
     folder = take_folder(shot_folder, take.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in ("take.json", *RESULTS):
+        for stale in ("take.json", *RESULTS, CLEAN, CLEAN_MASK):
             (folder / stale).unlink(missing_ok=True)
+        for stale_file in (folder / DEPTH_FOLDER).glob("depth.*"):
+            stale_file.unlink()
     except OSError as error:
         raise StorageError(f"'{folder}' cannot be written: {error.strerror}. Close programs that use it.") from error
     write_camera_path(folder / "camera.npz", cameras)

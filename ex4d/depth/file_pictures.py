@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth as pictures: EXR and 16-bit PNG, and which files of a numbered sequence belong to a clip."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,24 @@ def write_depth_exr(path: Path, depth: NDArray[np.float32], part: str = "depth")
     Raises:
         StorageError: the disk is full or refuses to be written.
     """
+    write_exr(path, {f"{part}.Z": depth})
+
+
+def write_exr(path: Path, channels: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write a picture as 32-bit float OpenEXR, ZIP.
+
+    Args:
+        path: the file to write.
+        channels: by name. [H, W] each
+
+    Raises:
+        StorageError: the disk is full or refuses to be written.
+    """
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-    channels = {f"{part}.Z": np.ascontiguousarray(depth, np.float32)}
+    planes = {name: np.ascontiguousarray(plane, np.float32) for name, plane in channels.items()}
     with replacing(path) as temporary:
         try:
-            OpenEXR.File(header, channels).write(str(temporary))
+            OpenEXR.File(header, planes).write(str(temporary))
         except RuntimeError as error:
             raise StorageError(f"'{path}' cannot be written: {error}. Check the folder and its free space.") from error
 

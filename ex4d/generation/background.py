@@ -18,6 +18,7 @@ from ex4d.generation.inpaint import far_side_depth, inpaint
 Plane = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
+MOMENTS = 13  # frames of the shot that a clean plate is made of, evenly spread
 FAR_SHARE = 0.85  # of the frames, sorted by depth: far enough for what is seldom seen, short of single outliers
 SAME_SURFACE = 0.9  # colours count when they lie at least at this share of the clean plate's depth
 STILL_DEVIATION = 8.0  # grey levels over time of a typical pixel, above which the plate's camera itself moves
@@ -37,6 +38,11 @@ class Layer:
     color: Picture  # RGB. [H, W, 3]
     depth: Plane  # z-depth, shot units. [H, W]
     intrinsics: NDArray[np.float64]  # [3, 3], pixels
+
+
+def moments_of(count: int) -> NDArray[np.intp]:
+    """Which frames of a shot of so many a clean plate is made of."""
+    return np.unique(np.rint(np.linspace(0, count - 1, MOMENTS)).astype(np.intp))
 
 
 def stands_still(frames: Picture) -> bool:

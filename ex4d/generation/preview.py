@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
 from ex4d.errors import ShapeError
-from ex4d.generation.background import Layer, backdrop, clean_plate, stands_still
+from ex4d.generation.background import Layer, backdrop, clean_plate, moments_of, stands_still
 from ex4d.generation.engine import Painted
 from ex4d.generation.inpaint import inpaint
 from ex4d.generation.options import GenerateOptions
@@ -23,7 +23,6 @@ from ex4d.raster import Render, rasteriser
 from ex4d.shot import Shot
 from ex4d.source_camera import seen_from_the_plate
 
-MOMENTS = 13  # frames of the shot that the clean plate is made of, evenly spread
 BEHIND = 0.97  # a borrowed surface lies behind what hides it: at least this share of the occluder's depth
 LIKENESS_SHARE = 1 / 16  # colours are compared around a hole within this share of the picture's longer side
 SLIVER_SHARE = 1 / 64  # of that side too: what is thinner is left to inpainting, for small islands sparkle
@@ -99,7 +98,7 @@ class _Background:
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
         self.backend = rasteriser("auto")
-        moments = np.unique(np.rint(np.linspace(0, len(shot.frames) - 1, MOMENTS)).astype(int))
+        moments = moments_of(len(shot.frames))
         self.still = shot.source_camera_to_world is None and stands_still(shot.frames[moments])
         self.plate: Surface | None = None
         self.backdrop: Surface | None = None
