@@ -112,12 +112,12 @@ def library_venv() -> Path:
 
 
 def models_venv() -> Path:
-    """`.venv-models`: the library with its neural networks, for their tests; it needs no GPU and no weights."""
+    """`.venv-models`: the library with its neural networks and Ray, for their tests; it needs no GPU and no weights."""
     inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     constrained = ["--constraint", "constraints.txt"]
     # torch first: what depends on it then takes the build that is there, which may be one without CUDA.
-    installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth,wan,train]"]]
-    return make_venv(ROOT / ".venv-models", sys.executable, "the models' libraries, 2 to 7 GB", installs, inputs)
+    installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth,ray,wan,train]"]]
+    return make_venv(ROOT / ".venv-models", sys.executable, "the models' libraries and Ray, 2 to 7 GB", installs, inputs)
 
 
 def bench() -> None:
@@ -225,7 +225,7 @@ def main() -> None:
     else:
         lint()
         run(library_venv(), "-m", "pytest")
-        run(models_venv(), "-m", "pytest", "tests/depth_models", "tests/wan")
+        run(models_venv(), "-m", "pytest", "tests/depth_models", "tests/wan", "tests/server/test_on_ray.py")
         test_addon(None)
 
 
