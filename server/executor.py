@@ -120,6 +120,9 @@ class Patience:
     stall_s: float = 3600.0  # alive but without progress; loading and compiling a big model takes minutes
 
 
+NO_NEWS = ("alive", "waiting", "ready")  # reports that say nothing about the job
+
+
 class _Life(WorkerProcess):
     """One life of the worker process; what it reports waits in `inbox`, None at its end."""
 
@@ -198,7 +201,7 @@ class LocalExecutor:
                 if isinstance(report, str):
                     why = report
                     break
-                if report["t"] == "alive":
+                if report["t"] in NO_NEWS:
                     continue
                 self.last_report = time.monotonic()
                 outcome = _outcome(report, on_report)

@@ -29,60 +29,78 @@ from .worker import ALIVE_INTERVAL_S, die_with_parent
 
 HEAR_S = 5.0  # the actor answers at least so often
 PATIENCE_S = 5.0  # for a place on the cluster; then people are told that we wait
+ANOTHER_S = 0.1
 CALLS = 6  # of the actor that may run at a time: one waits in `hear`
 
 
 class Bridge:
     """Passes jobs on to an actor, and what it says back to the server."""
 
-    def __init__(self, runner: str, commands: BinaryIO, reports: BinaryIO) -> None:
+    def __init__(self, cluster: Cluster, gpus: int, runner: str, commands: BinaryIO, reports: BinaryIO) -> None:
+        self._cluster = cluster
+        self._gpus = gpus
         self._runner = runner
+        self._host: Any = None  # the actor
         self._commands = commands
         self._reports = reports
         self._saying = threading.Lock()
         self._jobs: queue.Queue[dict[str, Any]] = queue.Queue()
         self._job: dict[str, Any] = {}
         self._node_folder = ""  # of the job on the node; empty when it works in ours
+        self._moving = threading.Lock()  # a job to the actor, or the place to another actor
         self._turn = threading.Lock()
         self._cancelled = False
         self._begun = False  # the worker has the job
         self._said_s = time.monotonic()
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
 
-    def work(self, cluster: Cluster, gpus: int) -> None:
-        """Get a place on the cluster and do jobs there until the server, the worker or the cluster is gone."""
+    def work(self) -> None:
+        """Get a place on the cluster and do jobs there until the server or the cluster is gone."""
         try:
-            self._host, who = self._place(cluster, gpus)
+            self._join()
+            self._take_place()
         except Ex4dError as error:
             self._say({"t": "refused", "why": str(error)})
             return
-        self._say({"t": "ready", "where": f"Ray {who['node']}, {'GPU ' + who['gpus'] if gpus else 'CPU'}"})
         threading.Thread(target=self._follow, name="reports", daemon=True).start()
         while True:
-            self._begin(self._jobs.get(), cluster.share_folder)
+            job = self._jobs.get()
+            with self._moving:
+                begun = self._begin(job)
+            if not begun:  # the worker died before: another one comes
+                time.sleep(ANOTHER_S)
+                self._jobs.put(job)
 
-    def _place(self, cluster: Cluster, gpus: int) -> tuple[Any, dict[str, str]]:
-        """Start the actor; waits until the cluster has room. Returns: it, and who it is."""
+    def _join(self) -> None:
+        """Become a program of the cluster, or MachineError."""
         import ray
         from ray.exceptions import AuthenticationError, RayError
 
-        reach(cluster.address)
-        check_closed(cluster)
+        address = self._cluster.address
+        reach(address)
+        check_closed(self._cluster)
         try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except AuthenticationError as error:
             raise MachineError(f"The cluster does not take our token: {str(error).splitlines()[0]}") from error
         except (RayError, RuntimeError, ConnectionError, ValueError) as error:
             raise MachineError(
-                f"This machine cannot use the cluster at {cluster.address}: {str(error).splitlines()[0]} Make it one "
-                f"of its nodes: ray start --address={cluster.address} --num-gpus=0"
+                f"This machine cannot use the cluster at {address}: {str(error).splitlines()[0]} Make it one of its "
+                f"nodes: ray start --address={address} --num-gpus=0"
             ) from error
+
+    def _take_place(self) -> None:
+        """Start an actor, waiting until the cluster has room, and tell the server where it is; or MachineError."""
+        import ray
+        from ray.exceptions import RayError
+
+        gpus = self._gpus
         # No restart and no retry by Ray: the server counts the attempts.
         actor = ray.remote(RayHost).options(
             num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=CALLS
         )
-        host = actor.remote(self._runner)
-        hello = host.hello.remote()
+        self._host = actor.remote(self._runner)
+        hello = self._host.hello.remote()
         if not ray.wait([hello], timeout=PATIENCE_S)[0]:
             self._say({"t": "waiting", "why": f"waits until the cluster has {gpus or 'a'} {'GPU' if gpus else 'CPU'}"})
         try:
@@ -97,32 +115,34 @@ class Bridge:
                 f"The node {who['node']} has another EX-4D ({who['code'].split()[0]}) than this server. Install the "
                 "same release on both."
             )
-        return host, who
+        self._say({"t": "ready", "where": f"Ray {who['node']}, {'GPU ' + who['gpus'] if gpus else 'CPU'}"})
 
     # A job's way there
 
-    def _begin(self, job: dict[str, Any], share_folder: bool) -> None:
-        """Hand a job to the worker, its files too unless the node sees them."""
+    def _begin(self, job: dict[str, Any]) -> bool:
+        """Hand a job to the worker, its files too unless the node sees them. Returns: whether that worker lives."""
         import ray
 
         try:
-            if not share_folder or not same_folder(self._host, Path(job["workdir"])):
-                job = send_inputs(self._host, job, self._tick)
-                self._node_folder = job["workdir"]
+            sent = job
+            if not self._cluster.share_folder or not same_folder(self._host, Path(job["workdir"])):
+                sent = send_inputs(self._host, job, self._tick)
+                self._node_folder = sent["workdir"]
             with self._turn:
                 if self._cancelled:
                     raise Cancelled("The user stopped the job")
-                ray.get(self._host.tell.remote(job))
-                self._begun = True
+                self._begun = ray.get(self._host.tell.remote(sent))
+                return self._begun
         except Cancelled:
             self._say({"t": "cancelled", "last": False})
         except Exception as error:
             self._fail(error)
+        return True
 
     # And back
 
     def _follow(self) -> None:
-        """Pass on what the worker says, until it or the cluster is gone."""
+        """Pass on what the worker says, until the cluster is gone."""
         import ray
 
         try:
@@ -136,17 +156,32 @@ class Bridge:
             os._exit(1)
 
     def _take(self, message: dict[str, Any]) -> None:
+        with self._turn:
+            begun, self._begun = self._begun, self._begun and message["t"] in ("alive", "progress")
         if message["t"] == "lost":
             sys.stderr.write("".join(f"{line}\n" for line in message.pop("said")))
-            self._say(message)
-            os._exit(1)
-        if message["t"] == "done" and self._node_folder:
+            if begun:
+                self._say(message)
+            self._replace()
+        elif message["t"] == "done" and self._node_folder:
             try:
                 self._say({**message, "outputs": self._fetched(message["outputs"])})
             except Exception as error:
                 self._fail(error)
         else:
             self._say(message)
+
+    def _replace(self) -> None:
+        """Have another actor for a worker that died."""
+        import ray
+
+        with self._moving:
+            ray.kill(self._host)
+            try:
+                self._take_place()
+            except MachineError as error:
+                self._say({"t": "refused", "why": str(error)})
+                os._exit(1)
 
     def _fetched(self, outputs: dict[str, str]) -> dict[str, str]:
         """Bring what the job made. Returns: role -> where it lies now"""
@@ -227,7 +262,7 @@ def main() -> int:
     commands, reports = take_pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cluster = Cluster(arguments.address, arguments.allow_open_cluster, not arguments.no_shared_folder)
-    Bridge(arguments.job_runner, commands, reports).work(cluster, arguments.gpus)
+    Bridge(cluster, arguments.gpus, arguments.job_runner, commands, reports).work()
     return 0
 
 

@@ -59,7 +59,10 @@ class RayExecutor(LocalExecutor):
         """Do a task; see `Executor`."""
         if not self.ready:
             return WorkerLost(1, "The cluster ended the worker before it had begun with the job")
-        return await super().run(task, on_report, cancel)
+        outcome = await super().run(task, on_report, cancel)
+        if isinstance(outcome, WorkerLost):
+            self._placed = False  # the bridge gets another place, unless it is gone itself
+        return outcome
 
     def end(self) -> int:
         """Give the place back."""

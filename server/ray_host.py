@@ -45,6 +45,10 @@ class RayHost:
 
     def __init__(self, runner: str, lease_s: float = LEASE_S) -> None:
         _sweep()
+        if (
+            os.environ.get("OMP_NUM_THREADS") == "1"
+        ):  # Ray's, for actors with one CPU; a job computes as it would at home
+            del os.environ["OMP_NUM_THREADS"]
         self._runner = runner
         self._lease_s = lease_s
         self._called_s = time.monotonic()
@@ -115,14 +119,15 @@ class RayHost:
             file.seek(offset)
             return file.read(count)
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Say something to the worker."""
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Say something to the worker. Returns: whether it lives."""
         self._called_s = time.monotonic()
         if message["t"] == "run":
             self._log.unlink(missing_ok=True)
             self._log_read = 0
             message = {**message, "log": str(self._log)}
         self._process.send(message)
+        return self._process.alive
 
     def hear(self, wait_s: float) -> tuple[list[dict[str, Any]], bytes]:
         """Wait until the worker says something. Returns: its messages, and what has been added to the job's log."""
@@ -138,7 +143,7 @@ class RayHost:
 
     def _lost(self) -> dict[str, Any]:
         exit_code = self._process.end()
-        return {"t": "lost", "exit_code": exit_code, "why": "", "last": True, "said": self._process.said()}
+        return {"t": "lost", "exit_code": exit_code, "why": "", "last": False, "said": self._process.said()}
 
     def _new_log(self) -> bytes:
         with contextlib.suppress(OSError):

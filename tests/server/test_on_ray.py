@@ -105,7 +105,11 @@ def test_workers_die_and_stop_as_here(server, cluster, tmp_path):
     follower.wait(deaf, lambda message: getattr(message, "stage", "") == "Not listening")
     follower.client.cancel(deaf)
     assert follower.wait(deaf).name == "cancelled"
-    assert follower.wait(follower.submit("steps", {"n": 2})).name == "done"
+    assert follower.wait(follower.submit("steps", {"n": 2, "marks": str(tmp_path / "idle")})).name == "done"
+    idle = int((tmp_path / "idle").read_text())
+    psutil.Process(idle).kill()
+    until(lambda: is_gone(idle), "the idle worker's end")
+    assert follower.wait(follower.submit("steps", {"n": 3})).attempt == 1
 
 
 def test_each_worker_has_its_gpus_and_nothing_outlives_the_server(server, cluster, tmp_path):
