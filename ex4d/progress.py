@@ -19,7 +19,7 @@ class Progress:
     stage: str  # what is being done, as an artist would say it: "Rendering the mesh"
     i: int  # steps done, 0 when the stage begins
     n: int  # steps in this stage, 0 when not known yet
-    eta_s: float | None = None  # seconds left in this stage, None while estimating
+    eta_s: float | None = None  # seconds left, of the stage or also of what follows it; None while estimating
     # What the result looks like so far: a small RGB picture, when there is a new one. [h, w, 3]
     preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 

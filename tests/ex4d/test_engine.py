@@ -27,6 +27,7 @@ from ex4d.generation.wan.latent_preview import latent_picture
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.preparation import Limits, Work
 from ex4d.generation.wan.settings import NEGATIVE_PROMPT, PROMPT
+from ex4d.generation.wan.time_left import TimeLeft
 from ex4d.generation.wan.windows import spans
 from ex4d.models import model_folder
 from ex4d.progress import Progress, track
@@ -80,7 +81,7 @@ class Lender:
         self.painter, self.windows, self.lent = painter or SimplePainter(), [], 0
 
     @contextlib.contextmanager
-    def __call__(self, settings, window, options, progress):
+    def __call__(self, settings, window, options, progress, expect):
         self.windows.append(window)
         self.lent += 1
         try:
@@ -190,6 +191,11 @@ def test_a_long_take_is_painted_in_windows_that_go_on_from_each_other():
     assert len(result.frames) == count
     stages = [report.stage for report in reports if report.stage.startswith("Painting")]
     assert list(dict.fromkeys(stages)) == ["Painting 1/3", "Painting 2/3", "Painting 3/3"]
+    counted = [(report.i, report.n) for report in reports if report.stage.startswith("Painting")]
+    assert counted == [(i, 9) for i in (0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9)], "the bar goes on from window to window"
+    etas = [report.eta_s for report in reports if report.eta_s is not None]
+    assert etas == sorted(etas, reverse=True)
+    assert len(etas) > 8
     assert jobs[1][1][:3].all(), "the overlap is known"
     assert any("30 frames were painted in 3 windows of 13" in notice for notice in result.notices)
 
@@ -213,8 +219,14 @@ def test_previews_show_the_take_and_neither_its_lead_in_nor_its_padding():
     latents = np.zeros((1, 16, 5, 4, 6), np.float32)
     latents[0, :] = np.arange(5)[:, None, None]
     pictures = [latent_picture(latents[0, :, frame]).tolist() for frame in range(5)]
-    follow = Follower(work, 6, lambda report: shown.append(pictures.index(report.preview.tolist())), interval_s=0)
     shown = []
+    follow = Follower(
+        work,
+        6,
+        lambda report: shown.append(pictures.index(report.preview.tolist())),
+        interval_s=0,
+        left=TimeLeft(MODES["lossless"], 5, 1),
+    )
     for step in range(5):
         follow.on_latents(step, latents.view(Latents))
         follow.window(0)(Progress("Painting", step + 1, 5))
@@ -223,7 +235,8 @@ def test_previews_show_the_take_and_neither_its_lead_in_nor_its_padding():
 
 def test_previews_come_at_most_once_a_second():
     reports = []
-    painted(shot_of(), sideways(0, 1), lender=Lender(SimplePainter(steps=50)), progress=reports.append)
+    lender, options = Lender(SimplePainter(steps=50)), GenerateOptions(steps=50)
+    painted(shot_of(), sideways(0, 1), options=options, lender=lender, progress=reports.append)
     assert sum(report.preview is not None for report in reports) == 1
 
 

@@ -74,7 +74,7 @@ def tiny_engine(monkeypatch):
     pipeline = WanPipeline(tiny_models())
 
     @contextlib.contextmanager
-    def lend(settings, window, options, progress):
+    def lend(settings, window, options, progress, expect):
         yield Loaded(pipeline)
 
     monkeypatch.setitem(ENGINES, "wan", lambda: WanEngine(lend, lambda mode, loras: None, LIMITS))

@@ -20,6 +20,7 @@ from ex4d.errors import InputError, ShapeError
 from ex4d.generation.wan.camera_encoder import ray_latent
 from ex4d.generation.wan.denoise import Branch
 from ex4d.generation.wan.models import WanModels, computing
+from ex4d.generation.wan.time_left import LOOKING
 from ex4d.progress import ProgressCallback, track
 
 MAX_FRAMES = 81  # Wan2.1 was trained on up to 81, EX-4D was tuned on 49
@@ -105,7 +106,7 @@ def seen_of(
     clips = torch.stack([clip.to(models.dtype) for clip in (video, twice_scaled, still)])
     del video, twice_scaled, still
     with torch.no_grad():
-        for _ in track([clips], "Looking at the plate", progress):
+        for _ in track([clips], LOOKING, progress):
             with computing(models.vae, models.device):
                 video_latents, mask_latents, still_latents = vae.encode(clips).split(1)
             with models.autocast(), computing(models.image_encoder, models.device):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ex4d.errors import Ex4dError
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.schedule import Schedule
+from ex4d.generation.wan.time_left import PAINTING
 from ex4d.progress import ProgressCallback, track
 
 Branch = Literal["positive", "negative"]
@@ -86,7 +87,7 @@ def denoise(
     """
     steps = len(schedule.timesteps)
     timesteps = schedule.timesteps.to(latents.device)
-    for step in track(range(steps), "Painting", progress):
+    for step in track(range(steps), PAINTING, progress):
         answer = velocity(latents, timesteps[step : step + 1], step)
         sigma, next_sigma = schedule.sigmas[step], schedule.sigmas[step + 1]
         clean = latents - answer * sigma if on_latents is not None else None

@@ -21,6 +21,7 @@ from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.modes import MODES, Mode
 from ex4d.generation.wan.preparation import Limits, Work, prepared
 from ex4d.generation.wan.settings import NEGATIVE_PROMPT, PROMPT, PaintSettings
+from ex4d.generation.wan.time_left import TimeLeft
 from ex4d.generation.wan.windows import paint_spans
 from ex4d.licence import allowed_by_all
 from ex4d.models import MODELS
@@ -56,16 +57,21 @@ class Loaded:
     settings: dict[str, Json] = field(default_factory=dict)  # weights, machine and versions, for take.json
 
 
-Load = Callable[[PaintSettings, Window, GenerateOptions, ProgressCallback | None], AbstractContextManager[Loaded]]
+Expect = Callable[[float | None], None]
+"""Told how many seconds a window will take; None: nobody knows."""
+
+Load = Callable[
+    [PaintSettings, Window, GenerateOptions, ProgressCallback | None, Expect], AbstractContextManager[Loaded]
+]
 """Lends a painter for windows of one size; what goes wrong inside the block leaves nothing half done."""
 
 
 def _load(
-    settings: PaintSettings, window: Window, options: GenerateOptions, progress: ProgressCallback | None
+    settings: PaintSettings, window: Window, options: GenerateOptions, progress: ProgressCallback | None, expect: Expect
 ) -> AbstractContextManager[Loaded]:
     from ex4d.generation.wan.resident import lent_painter
 
-    return lent_painter(settings, window, options, progress)
+    return lent_painter(settings, window, options, progress, expect)
 
 
 class WanEngine:
@@ -102,9 +108,10 @@ class WanEngine:
         """
         self.need(options)
         settings = paint_settings(options)
-        work = prepared(shot, cameras, conditioning, settings.mode, self._limits, progress)
-        with self._load(settings, work.window, options, progress) as loaded:
-            follow = Follower(work, len(cameras), progress, PREVIEW_INTERVAL_S)
+        work = prepared(shot, cameras, conditioning, settings.mode, self._limits, _without_eta(progress))
+        left = TimeLeft(settings.mode, settings.steps, len(work.parts))
+        follow = Follower(work, len(cameras), progress, PREVIEW_INTERVAL_S, left)
+        with self._load(settings, work.window, options, follow.beside, left.expect) as loaded:
 
             def paint(number: int, color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
                 # Each window has its own noise; a take of one window has that of its seed.
@@ -112,10 +119,15 @@ class WanEngine:
                 return loaded.painter.paint(color, mask, own, follow.window(number), follow.on_latents)
 
             painted = paint_spans(work.color, work.mask, work.parts, paint)[work.lead :]
-        frames = [into_take(work.layout, frame) for frame in track(painted, "Scaling the frames", progress)]
+        frames = [into_take(work.layout, frame) for frame in track(painted, "Scaling the frames", follow.beside)]
         described = _described(settings, options, work) | loaded.settings
         notices = (*work.notices, *loaded.notices, *_lora_notices(options))
         return Painted(np.stack(frames), notices, described, None if options.loras else True)
+
+
+def _without_eta(progress: ProgressCallback | None) -> ProgressCallback | None:
+    """For what is done before the time of the whole can be known."""
+    return None if progress is None else lambda report: progress(replace(report, eta_s=None))
 
 
 def paint_settings(options: GenerateOptions) -> PaintSettings:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an artist sees while the model paints: which window it is at, and how the take is about to look."""
+"""What an artist sees while the model paints: how far it is, how long it still takes, how the take is about to look."""
 
 import time
 from dataclasses import replace
@@ -10,25 +10,39 @@ from numpy.typing import NDArray
 
 from ex4d.generation.wan.latent_preview import latent_picture, moment
 from ex4d.generation.wan.preparation import Work
+from ex4d.generation.wan.time_left import TimeLeft
 from ex4d.progress import Progress, ProgressCallback
 
 
 class Follower:
-    """Counts the windows in what the painter reports, and adds pictures of what it is about to paint."""
+    """Makes one report of all windows' reports, and adds pictures of what is about to be painted."""
 
-    def __init__(self, work: Work, count: int, progress: ProgressCallback | None, interval_s: float) -> None:
+    def __init__(
+        self, work: Work, count: int, progress: ProgressCallback | None, interval_s: float, left: TimeLeft
+    ) -> None:
         """
         Args:
             work: the take with its lead-in.
             count: frames of the take.
             progress: receives the reports.
             interval_s: least time between two pictures.
+            left: knows how long it still takes.
         """
+        self._left = left
         self._work, self._count, self._progress = work, count, progress
         self._interval_s = interval_s
         self._number = 0
         self._picture: NDArray[np.uint8] | None = None
         self._pictures, self._last_s = 0, -interval_s
+
+    @property
+    def beside(self) -> ProgressCallback | None:
+        """What is done before and after the windows reports to."""
+        return None if self._progress is None else self._beside
+
+    def _beside(self, report: Progress) -> None:
+        assert self._progress is not None
+        self._progress(replace(report, eta_s=self._left.after(report)))
 
     def window(self, number: int) -> ProgressCallback | None:
         """What a painter reports to while it is at that window."""
@@ -37,10 +51,12 @@ class Follower:
 
     def _report(self, report: Progress) -> None:
         assert self._progress is not None
+        eta_s = self._left.after(report, self._number)
         windows = len(self._work.parts)
         stage = f"{report.stage} {self._number + 1}/{windows}" if windows > 1 else report.stage
+        done = self._number * report.n + report.i  # of all windows
         picture, self._picture = self._picture, None
-        self._progress(replace(report, stage=stage, preview=picture))
+        self._progress(Progress(stage, done, windows * report.n, eta_s, picture))
 
     def on_latents(self, step: int, latents: Any) -> None:
         """Keep a picture for the next report. latents: torch float [1, 16, f, h, w]"""

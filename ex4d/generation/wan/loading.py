@@ -32,6 +32,7 @@ from ex4d.generation.wan.filling import REMEDY, assign, count_layers, shape_of
 from ex4d.generation.wan.models import TextEncoder, WanModels
 from ex4d.generation.wan.prompts import TOKENS
 from ex4d.generation.wan.tensors import read_tensors
+from ex4d.generation.wan.time_left import LOADING
 from ex4d.models import MODELS
 from ex4d.progress import ProgressCallback, track
 
@@ -152,7 +153,7 @@ def _load_dit(
 
     outside = {name: value for name, value in dit.named_parameters() if not name.startswith("blocks.")}
     settle("", outside)
-    for number, block in enumerate(track(dit.blocks, "Loading Wan2.1", progress)):
+    for number, block in enumerate(track(dit.blocks, LOADING, progress)):
         settle(f"blocks.{number}.", dict(block.named_parameters()))
         if each_block is not None:
             each_block(number, block)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ex4d.generation.wan.models import WanModels
+from ex4d.generation.wan.time_left import DEVELOPING
 from ex4d.progress import ProgressCallback, track
 
 
@@ -49,7 +50,7 @@ class ReferenceVae:
             model.clear_cache()
             try:
                 features, cache = model.conv2(latents / inverse_deviation + mean), model._feat_map
-                for i in track(range(features.shape[2]), "Developing the frames", progress):
+                for i in track(range(features.shape[2]), DEVELOPING, progress):
                     decoded, cache, _ = model.decoder(features[:, :, i : i + 1], feat_cache=cache, feat_idx=[0])
                     levels = ((decoded[0].clamp(-1, 1).float() + 1) * 127.5).byte()
                     pictures.append(levels.permute(1, 2, 3, 0).cpu().numpy())

@@ -18,7 +18,7 @@ from ex4d.document import Json
 from ex4d.errors import Ex4dError, MachineError
 from ex4d.generation.options import GenerateOptions, lora
 from ex4d.generation.wan.attention import best_backend
-from ex4d.generation.wan.engine import Loaded
+from ex4d.generation.wan.engine import Expect, Loaded
 from ex4d.generation.wan.files import WanFiles, described, find_wan_files, text_encoder_id
 from ex4d.generation.wan.machine import GIB, Machine, read_machine
 from ex4d.generation.wan.memory_plan import (
@@ -34,6 +34,7 @@ from ex4d.generation.wan.out_of_memory import let_go, ran_out
 from ex4d.generation.wan.prompts import are_known
 from ex4d.generation.wan.settings import PaintSettings
 from ex4d.generation.wan.sharing import free_gpus, loading_at_once
+from ex4d.generation.wan.time_left import LOADING
 from ex4d.progress import Progress, ProgressCallback
 
 GPU = torch.device("cuda", 0)
@@ -69,6 +70,7 @@ def lent_painter(
     window: Window,
     options: GenerateOptions,
     progress: ProgressCallback | None = None,
+    expect: Expect = lambda window_s: None,
     device: torch.device = GPU,
     dtype: torch.dtype = torch.bfloat16,
     read: Callable[[], Machine] = read_machine,
@@ -79,6 +81,7 @@ def lent_painter(
     Args:
         settings, window, options: of the take.
         progress: told while networks are loaded; it may cancel.
+        expect: told what the plan says about a window.
         device, dtype: where and in what to compute.
         read: tells what memory is free.
         find_others: tells which devices compute together with this one.
@@ -98,6 +101,7 @@ def lent_painter(
             release()  # main memory has no room for them to wait in
         try:
             devices = _devices(plan, mode, device, find_others)
+            expect(None if plan.seconds is None else plan.seconds / len(devices))
             at_once, held = loading_at_once(machine, plan), _held
             networks = _networks(files, mode, plan, prompts, devices, dtype, progress, at_once)
             notices = plan.notices if _held is held else (*plan.notices, *_in_turn(len(devices) - 1, at_once, machine))
@@ -155,7 +159,7 @@ def _networks(
             read_prompts(files, prompts, devices[0], dtype, progress)
     if _held is None:
         if progress is not None:
-            progress(Progress("Loading Wan2.1", 0, 0))
+            progress(Progress(LOADING, 0, 0))
         networks = Networks(files, mode, plan, devices[0], dtype, progress, devices[1:], at_once)
         _held = _Held(key, networks, plan)
     _held.plan = plan
