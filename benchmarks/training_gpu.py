@@ -34,8 +34,7 @@ from ex4d.training.loop import Trainer
 from ex4d.training.network import TrainedNetwork
 from ex4d.training.selection import Selection
 
-WARM_UP = 1  # steps
-FEWEST_STEPS = 2  # one of them counts
+FEWEST_STEPS = 2  # all but the first count
 SET_UP_S = 15  # at most, for the networks of one run
 
 
@@ -46,16 +45,18 @@ class Run:
     learning: int  # numbers
     batch: int
     checkpointing: bool
+    compiled: bool
+    first_s: float  # the step that is not counted
     step_s: float  # median
     steps_s: list[float]
     peak_gib: float
     save_s: float  # a checkpoint
 
 
-def network(size: Size, checkpointing: bool) -> TrainedNetwork:
+def network(size: Size, checkpointing: bool, compiled: bool) -> TrainedNetwork:
     dit = random_dit(size)
     with_fresh_lora(dit)
-    return TrainedNetwork(dit, fresh_camera_encoder(size.dim, size.camera_dim), size.dtype, checkpointing)
+    return TrainedNetwork(dit, fresh_camera_encoder(size.dim, size.camera_dim), size.dtype, checkpointing, compiled)
 
 
 def clips(numbers: Any, size: Size) -> Lesson:
@@ -67,7 +68,7 @@ def clips(numbers: Any, size: Size) -> Lesson:
     )
 
 
-def measured(size: Size, batch: int, checkpointing: bool, steps: int) -> Run:
+def measured(size: Size, batch: int, steps: int, checkpointing: bool, compiled: bool) -> Run:
     cuda = size.device.type == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
@@ -76,7 +77,7 @@ def measured(size: Size, batch: int, checkpointing: bool, steps: int) -> Run:
         trainer = Trainer(
             config,
             Accelerator(cpu=not cuda, mixed_precision="no"),
-            network(size, checkpointing),
+            network(size, checkpointing, compiled),
             lambda numbers: clips(numbers, size),
             Selection(tuple(range(8)), (), "random", None),
         )
@@ -89,16 +90,15 @@ def measured(size: Size, batch: int, checkpointing: bool, steps: int) -> Run:
         trainer.save()
         saved = time.perf_counter() - began
         lines = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
-    seconds = [line["seconds"] for line in lines][WARM_UP:]
-    return Run(
-        count(trainer.parameters.values()), batch, checkpointing, statistics.median(seconds), seconds, peak, saved
-    )
+    first, *seconds = [line["seconds"] for line in lines]
+    learning = count(trainer.parameters.values())
+    return Run(learning, batch, checkpointing, compiled, first, statistics.median(seconds), seconds, peak, saved)
 
 
-def fitting(size: Size, batch: int, checkpointing: bool, steps: int) -> Run | None:
+def fitting(size: Size, batch: int, steps: int, checkpointing: bool, compiled: bool) -> Run | None:
     """None when memory does not suffice; all of it is free again."""
     try:
-        return measured(size, batch, checkpointing, steps)
+        return measured(size, batch, steps, checkpointing, compiled)
     except torch.OutOfMemoryError:
         return None
     finally:
@@ -117,40 +117,44 @@ class Table:
     def __init__(self, size: Size, steps: int, minutes: float) -> None:
         self._size, self._steps, self._end = size, steps, time.monotonic() + 60 * minutes
         self.runs: list[Run] = []
-        show("| learning | clips per step | blocks | seconds per step | seconds per clip | peak | checkpoint |")
-        show("|---|---|---|---|---|---|---|")
+        show("| learning | clips per step | blocks | s per step | s per clip | peak | first step | checkpoint |")
+        show("|---|---|---|---|---|---|---|---|")
 
-    def measure(self, batch: int, checkpointing: bool) -> Run | None:
+    def measure(self, batch: int, checkpointing: bool = True, compiled: bool = False) -> Run | None:
         """A line more; None when memory or time does not suffice."""
-        blocks = "twice" if checkpointing else "once"
+        blocks = ("twice" if checkpointing else "once") + (", compiled" if compiled else "")
         steps = self._steps
         if self.runs:
             left_s = self._end - time.monotonic() - SET_UP_S
             steps = min(steps, int(left_s / (self.runs[-1].step_s / self.runs[-1].batch * batch)))
         if steps < FEWEST_STEPS:
-            show(f"| | {batch} | {blocks} | no time left: --minutes | | | |")
+            show(f"| | {batch} | {blocks} | no time left: --minutes | | | | |")
             return None
-        run = fitting(self._size, batch, checkpointing, steps)
+        run = fitting(self._size, batch, steps, checkpointing, compiled)
         if run is None:
-            show(f"| | {batch} | {blocks} | does not fit | | | |")
+            show(f"| | {batch} | {blocks} | does not fit | | | | |")
             return None
         self.runs.append(run)
         row = (f"{run.learning / 1e6:.1f} M", batch, blocks, f"{run.step_s:.2f}", f"{run.step_s / batch:.2f}")
-        show("| " + " | ".join(map(str, (*row, f"{run.peak_gib:.1f} GiB", f"{run.save_s:.1f} s"))) + " |")
+        show(
+            "| "
+            + " | ".join(map(str, (*row, f"{run.peak_gib:.1f} GiB", f"{run.first_s:.1f} s", f"{run.save_s:.1f} s")))
+            + " |"
+        )
         return run
 
     def largest(self, total_gib: float, most: int) -> None:
         """One clip per step, two, and from there the largest number that fits."""
-        one, two = self.measure(1, True), self.measure(2, True)
+        one, two = self.measure(1), self.measure(2)
         if one is None or two is None:
             return
         each = two.peak_gib - one.peak_gib
         batch = max(3, min(most, 1 + int((total_gib - one.peak_gib) / each) if each > 0 else 3))
-        if self.measure(batch, True) is not None:
-            while batch < most and self.measure(batch := batch + 1, True) is not None:
+        if self.measure(batch) is not None:
+            while batch < most and self.measure(batch := batch + 1) is not None:
                 pass
         else:
-            while batch > 3 and self.measure(batch := batch - 1, True) is None:
+            while batch > 3 and self.measure(batch := batch - 1) is None:
                 pass
 
 
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="per batch size")
     parser.add_argument("--minutes", type=float, default=5.5, help="for all of it")
     parser.add_argument("--all-remembered", action="store_true", help="also one clip without computing blocks twice")
+    parser.add_argument("--compiled", action="store_true", help="also one clip with `compiled = true`")
     parser.add_argument("--write", type=Path, help="all figures as JSON")
     parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU: tries the script itself")
     arguments = parser.parse_args()
@@ -170,12 +175,14 @@ def main() -> None:
     show(f"{machine}, {total_gib:.1f} GiB free, torch {torch.__version__}, {size.frames}x{size.height}x{size.width}")
     table = Table(size, arguments.steps, arguments.minutes)
     if arguments.all_remembered:
-        table.measure(1, False)
+        table.measure(1, checkpointing=False)
+    if arguments.compiled:
+        table.measure(1, compiled=True)
     if arguments.batches is None:
         table.largest(total_gib, arguments.most)
     else:
         for batch in arguments.batches:
-            table.measure(batch, True)
+            table.measure(batch)
     if arguments.write:
         told = {
             "machine": machine,

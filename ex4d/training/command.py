@@ -86,6 +86,7 @@ def add_prepare(commands: Subparsers) -> None:
 
 def prepare(options: argparse.Namespace) -> Outcome:
     """`ex4d train prepare`."""
+    from ex4d.training.lock import only_writer
     from ex4d.training.making import SHEETS
     from ex4d.training.options import SHARES, PrepareOptions
     from ex4d.training.prepare import prepare
@@ -105,7 +106,7 @@ def prepare(options: argparse.Namespace) -> Outcome:
         caption=options.caption,
         seed=options.seed,
     )
-    with TerminalProgress() as progress:
+    with only_writer(options.out), TerminalProgress() as progress:
         done = prepare(
             options.videos, options.out, asked, options.workers, options.shard_samples, not options.no_sheets, progress
         )

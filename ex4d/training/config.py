@@ -40,6 +40,7 @@ class TrainConfig:
     erosion_px: int = -1  # side of the block by which masks shrink; -1: 2 to 8 at random, as in the release
     sharding: Sharding = "none"  # full: the network's weights are shared out among all GPUs
     gradient_checkpointing: bool = True  # compute each block twice rather than remember it
+    compiled: bool = False  # have torch.compile fuse the small steps of each block
     save_every: int = 100  # steps between checkpoints
     keep: int = 3  # newest checkpoints that stay
     held_out_videos: int = 0  # videos that validation has for itself
@@ -76,7 +77,7 @@ LIMITS: dict[str, tuple[float, float]] = {  # smallest and largest, both include
     "learning_rate": (1e-12, 1),
     "warmup_steps": (0, math.inf),
     "weight_decay": (0, 1),
-    "clip_norm": (1e-6, math.inf),
+    "clip_norm": (1e-6, 1e6),
     "ema_decay": (0, 0.999999),
     "erosion_px": (-1, 64),
     "save_every": (1, math.inf),
@@ -92,7 +93,8 @@ def read_config(path: Path) -> TrainConfig:
     """Read a configuration.
 
     Raises:
-        InputError: it is missing or no TOML, or a key is unknown, missing, of another type or out of its range.
+        InputError: it is missing or no TOML, or keys are unknown, missing, of another type or out of their range; all
+            of them are named.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -101,14 +103,23 @@ def read_config(path: Path) -> TrainConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"The configuration '{path}' is no TOML: {error}.") from error
     types = get_type_hints(TrainConfig)
-    unknown = sorted(set(content) - set(types))
-    if unknown:
-        raise InputError(f"'{path}': unknown {', '.join(unknown)}. Known are: {', '.join(types)}.")
-    required = [field.name for field in dataclasses.fields(TrainConfig) if field.default is dataclasses.MISSING]
-    missing = [name for name in required if name not in content]
-    if missing:
-        raise InputError(f"'{path}' lacks {', '.join(missing)}.")
-    values = {name: _checked(path, name, value, types[name]) for name, value in content.items()}
+    values: dict[str, Any] = {}
+    faults = [
+        f"it lacks {field.name}"
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is dataclasses.MISSING and field.name not in content
+    ]
+    for name in content.keys() & types.keys():
+        try:
+            values[name] = _checked(path, name, content[name], types[name])
+        except InputError as error:
+            faults.append(str(error))
+    if values.get("compiled") and values.get("sharding") == "full":
+        faults.append("compiled = true is for sharding = 'none'")
+    if unknown := sorted(content.keys() - types.keys()):
+        faults.append(f"unknown {', '.join(unknown)}; known are {', '.join(types)}")
+    if faults:
+        raise InputError(f"'{path}': {'; '.join(sorted(faults))}.")
     start = values.get("start", TrainConfig.start)
     if start not in ("release", "fresh"):
         values["start"] = str(path.parent / start)
@@ -116,26 +127,29 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:
+    """A value of its type and in its range, or InputError."""
     if kind is Sharding:
         if value not in get_args(Sharding):
-            raise _refused(path, name, f"one of {', '.join(get_args(Sharding))}", value)
+            raise _refused(name, f"one of {', '.join(get_args(Sharding))}", value)
         return value
     if kind in (Path, Path | None):
         if not isinstance(value, str) or not value:
-            raise _refused(path, name, "a path", value)
+            raise _refused(name, "a path", value)
         return path.parent / value
+    if name == "start" and value == "":
+        raise _refused(name, "release, fresh or a file", value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise _refused(path, name, words[kind], value)
+        raise _refused(name, words[kind], value)
     if name in LIMITS:
         low, high = LIMITS[name]
         if not low <= value <= high:
             asked = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise _refused(path, name, asked, value)
+            raise _refused(name, asked, value)
     return value
 
 
-def _refused(path: Path, name: str, expected: str, value: Any) -> InputError:
-    return InputError(f"'{path}': {name} must be {expected}, got {value!r}.")
+def _refused(name: str, expected: str, value: Any) -> InputError:
+    return InputError(f"{name} must be {expected}, got {value!r}")

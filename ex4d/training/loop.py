@@ -35,6 +35,7 @@ from ex4d.training.stopping import StopRequest
 
 BETAS = (0.9, 0.999)  # torch's own
 MOMENTS = ("exp_avg", "exp_avg_sq")
+UNSET = {"compiled": False}  # settings that older checkpoints do not name
 VALIDATION_DRAWS = 4  # noise levels at which a clip of the validation is judged
 
 ReadLesson = Callable[[Sequence[int]], Lesson]
@@ -197,7 +198,8 @@ class Trainer:
 
     def _check(self, folder: Path, state: State) -> None:
         ours = self.config.deciding()
-        changed = [f"{name} was {state.settings.get(name)}" for name in ours if ours[name] != state.settings.get(name)]
+        theirs = {**UNSET, **state.settings}
+        changed = [f"{name} was {theirs.get(name)}" for name in ours if ours[name] != theirs.get(name)]
         if state.dataset != self._chosen.digest:
             changed.append("its clips were others")
         if changed:

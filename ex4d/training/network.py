@@ -8,7 +8,7 @@ base nothing is rounded.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -26,10 +26,10 @@ from ex4d.generation.wan.rope import rotated
 class TrainedBlock(nn.Module):  # type: ignore[misc, unused-ignore]
     """One block of the DiT. Sharding gathers its weights when it is called, and for no longer."""
 
-    def __init__(self, block: nn.Module, checkpointing: bool) -> None:
+    def __init__(self, block: nn.Module, checkpointing: bool, compiled: bool) -> None:
         super().__init__()
         self.trained = block
-        self._checkpointing = checkpointing
+        self._checkpointing, self._compiled = checkpointing, compiled
 
     def forward(self, tokens: Tensor, *told: Any) -> Tensor:
         """See `block_output`, which gets the same arguments."""
@@ -40,14 +40,22 @@ class TrainedBlock(nn.Module):  # type: ignore[misc, unused-ignore]
         return self._output(tokens, *told)
 
     def _output(self, tokens: Tensor, *told: Any) -> Tensor:
+        output = _fused() if self._compiled else _block_output
         with autocast(tokens.device, told[-1]):  # the dtype of the frozen weights
-            return _block_output(self.trained, tokens, *told)
+            return output(self.trained, tokens, *told)
 
 
 class TrainedNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
     """The DiT with its LoRA, and the camera encoder: from noisy latents to a velocity."""
 
-    def __init__(self, dit: Any, camera_encoder: nn.ModuleDict, dtype: torch.dtype, checkpointing: bool = True) -> None:
+    def __init__(
+        self,
+        dit: Any,
+        camera_encoder: nn.ModuleDict,
+        dtype: torch.dtype,
+        checkpointing: bool = True,
+        compiled: bool = False,
+    ) -> None:
         """Take the networks over; the DiT's blocks are replaced by `TrainedBlock`s.
 
         Args:
@@ -55,11 +63,12 @@ class TrainedNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
             camera_encoder: see there.
             dtype: of the frozen weights.
             checkpointing: compute each block again on the way back rather than remember what it did.
+            compiled: have torch.compile fuse the small steps of the blocks.
         """
         super().__init__()
         self.dtype = dtype
         self.camera_encoder = camera_encoder.float().requires_grad_(True)
-        dit.blocks = nn.ModuleList(TrainedBlock(block, checkpointing) for block in dit.blocks)
+        dit.blocks = nn.ModuleList(TrainedBlock(block, checkpointing, compiled) for block in dit.blocks)
         self.dit = dit
 
     def forward(
@@ -108,15 +117,35 @@ def fastest_attention() -> AbstractContextManager[Any]:
     return context
 
 
-def _call(block: nn.Module, *told: Any) -> Tensor:
-    result: Tensor = block(*told)
+def _call(
+    block: nn.Module,
+    tokens: Tensor,
+    modulation: Tensor,
+    words: Tensor,
+    picture: Tensor,
+    rotations: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Real single precision rather than complex double: 4e-7 apart, and an eighth of the memory."""
+    turns = torch.view_as_real(rotations).float()
+    result: Tensor = block(tokens, modulation, words, picture, turns, dtype)
     return result
 
 
-def _rotate(x: Tensor, rotations: Tensor, heads: int) -> Tensor:
-    """Real single precision rather than complex double: 4e-7 apart, and an eighth of the memory. [B, n, C]"""
-    turned = rotated(x.unflatten(-1, (heads, -1)).float(), rotations.real.float(), rotations.imag.float())
+def _rotate(x: Tensor, turns: Tensor, heads: int) -> Tensor:
+    """[B, n, C], turns of `_call` [n, 1, channels of a head / 2, 2]"""
+    turned = rotated(x.unflatten(-1, (heads, -1)).float(), turns[..., 0], turns[..., 1])
     return turned.flatten(2).to(x.dtype)
 
 
 _block_output: Callable[..., Tensor] = partial(block_output, rotate=_rotate)
+
+
+@cache
+def _fused() -> Callable[..., Tensor]:
+    """One program for all blocks, of the same kernels every time where torch can be told so."""
+    from torch import _inductor
+
+    steady = {"deterministic": True} if "deterministic" in _inductor.list_options() else None
+    fused: Callable[..., Tensor] = torch.compile(_block_output, dynamic=False, options=steady)
+    return fused

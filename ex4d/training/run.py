@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ex4d train run`: from a configuration and the published weights to checkpoints of an adapter."""
 
+import contextlib
 import gc
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +32,7 @@ from ex4d.training.config import TrainConfig
 from ex4d.training.dataset import Dataset
 from ex4d.training.journal import Journal, need_tensorboard
 from ex4d.training.latents import LatentCache, encode_missing, encoders_id
+from ex4d.training.lock import only_writer
 from ex4d.training.loop import Trainer
 from ex4d.training.network import TrainedNetwork
 from ex4d.training.painting import Painter
@@ -66,13 +68,18 @@ def train(config: TrainConfig, progress: ProgressCallback | None = None) -> Trai
         Cancelled: the user stopped it; it goes on from there.
         NonFiniteError: the loss is no number any more.
     """
+    accelerator = accelerator_for(config)
+    with only_writer(config.out) if accelerator.is_main_process else contextlib.nullcontext():
+        return _trained(config, accelerator, progress)
+
+
+def _trained(config: TrainConfig, accelerator: Accelerator, progress: ProgressCallback | None) -> Trained:
     dataset = Dataset(config.dataset)
     records = dataset.index.records
     chosen = select(records, config.held_out_videos, config.batch_size)
     if config.tensorboard:
         need_tensorboard()
     files = _files(config)
-    accelerator = accelerator_for(config)
     main = accelerator.is_main_process
     shown = progress if main else None
     encoders = _encoders(config, files, accelerator.device)
@@ -176,7 +183,7 @@ def _network(
         encoder = fresh_camera_encoder(dit.dim, seed=config.seed)
     else:
         encoder = load_camera_encoder(adapter, dit.dim, CPU, torch.float32)
-    network = TrainedNetwork(dit, encoder, dtype, config.gradient_checkpointing)
+    network = TrainedNetwork(dit, encoder, dtype, config.gradient_checkpointing, config.compiled)
     if adapter is not None:
         fill(named(network), tensors_of(adapter), adapter.source)
     return network

@@ -95,6 +95,42 @@ def test_checkpointing_of_gradients_changes_nothing(tmp_path):
     assert_close(losses[0], losses[1])
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's own compiler
+def test_compiled_blocks_learn_the_same_and_go_on_bit_for_bit(tmp_path):
+    """One test for both: the compiler takes most of a minute."""
+    given = {"compiled": True, "save_every": 1, "steps": 2}
+    straight = tiny_trainer(tiny_config(tmp_path / "straight", **given), tiny_network(live=True, compiled=True))
+    lesson = tiny_lesson([0, 1])
+    plain = tiny_network(live=True)
+    answers = [
+        network(lesson.clean, torch.tensor([900.0, 300.0]), lesson.seen, lesson.words)
+        for network in (straight.network, plain)
+    ]
+    assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(*answers)  # it did compile
+    run(straight)
+    config = tiny_config(tmp_path / "halves", **given)
+    run(tiny_trainer(replace(config, steps=1), tiny_network(live=True, compiled=True)))
+    second = tiny_trainer(config, tiny_network(live=True, compiled=True))
+    second.resume()
+    run(second)
+    assert all(torch.equal(straight.ema[name], second.ema[name]) for name in straight.ema)
+    with pytest.raises(InputError, match="compiled was True"):
+        tiny_trainer(replace(config, compiled=False)).resume()
+
+
+def test_runs_from_before_a_setting_existed_go_on(tmp_path):
+    config = tiny_config(tmp_path, steps=1)
+    run(tiny_trainer(config))
+    path = newest_checkpoint(config.out) / "state.json"
+    state = json.loads(path.read_text())
+    del state["settings"]["compiled"]
+    path.write_text(json.dumps(state))
+    assert tiny_trainer(config).resume() == path.parent
+    with pytest.raises(InputError, match="compiled was False"):
+        tiny_trainer(replace(config, compiled=True)).resume()
+
+
 def test_bfloat16_weights_learn_with_float32_gradients_near_those_of_float32():
     gradients = []
     for dtype in (torch.float32, torch.bfloat16):

@@ -23,6 +23,7 @@ from ex4d.training.config import TrainConfig, read_config
 from ex4d.training.dataset import Index, Shard, write_index
 from ex4d.training.journal import Journal
 from ex4d.training.latents import LatentCache, encode
+from ex4d.training.lock import only_writer
 from ex4d.training.records import Record, Sample
 from ex4d.training.selection import select
 from ex4d.training.shards import join, write_sample
@@ -185,6 +186,12 @@ def test_what_cannot_be_learned_from_is_refused(studio, tmp_path, weights):
         select([record(0, "a"), record(1, "b", width=48)], 0, 2)
 
 
+def test_a_second_run_in_the_same_folder_is_refused(studio, tmp_path, weights):
+    with only_writer(tmp_path / "run"), pytest.raises(InputError, match="is being written by process"):
+        command("run", "--config", config_file(tmp_path, studio))
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_gpu_training_says_so(studio, tmp_path, weights):
     if torch.cuda.is_available():
         pytest.skip("there is one")
@@ -196,13 +203,20 @@ def test_without_a_gpu_training_says_so(studio, tmp_path, weights):
     ("text", "said"),
     [
         ("out = 'x'", "lacks dataset"),
-        ("dataset = 'x'\nout = 'y'\nlr = 1", "unknown lr. Known are: dataset, out, start"),
+        ("dataset = 'x'\nout = 'y'\nlr = 1", "unknown lr; known are dataset, out, start"),
         ("dataset = 'x'\nout = 'y'\nsteps = 1.5", "steps must be a whole number, got 1.5"),
         ("dataset = 'x'\nout = 'y'\nsteps = true", "steps must be a whole number, got True"),
         ("dataset = 'x'\nout = 'y'\nlearning_rate = 0", "learning_rate must be from 1e-12 to 1, got 0"),
         ("dataset = 'x'\nout = 'y'\nlearning_rate = nan", "learning_rate must be from"),
         ("dataset = 'x'\nout = 'y'\nsharding = 'some'", "sharding must be one of none, full"),
         ("dataset = 7\nout = 'y'", "dataset must be a path"),
+        ("dataset = 'x'\nout = 'y'\nstart = ''", "start must be release, fresh or a file"),
+        ("dataset = 'x'\nout = 'y'\nclip_norm = inf", "clip_norm must be from 1e-06 to 1e\\+06"),
+        ("dataset = 'x'\nout = 'y'\nsharding = 'full'\ncompiled = true", "compiled = true is for sharding = 'none'"),
+        (
+            "dataset = 7\nlr = 1\nsteps = -1\nseed = 'a'",
+            "must be a path, got 7; it lacks out; seed must be .* 'a'; steps must be .* -1; unknown lr; known",
+        ),
         ("dataset = ", "is no TOML"),
     ],
 )

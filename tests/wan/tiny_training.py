@@ -30,11 +30,13 @@ SHAPE = (16, 2, 4, 4)
 CLIPS = 4
 
 
-def tiny_network(dtype: torch.dtype = torch.float32, checkpointing: bool = True, live: bool = False) -> TrainedNetwork:
+def tiny_network(
+    dtype: torch.dtype = torch.float32, checkpointing: bool = True, live: bool = False, compiled: bool = False
+) -> TrainedNetwork:
     """As training begins; `live`: as if it had gone on for long, with no zeros left."""
     dit = tiny_dit(SMALL, dtype)
     with_fresh_lora(dit)
-    network = TrainedNetwork(dit, fresh_camera_encoder(SMALL.dim, 32), dtype, checkpointing)
+    network = TrainedNetwork(dit, fresh_camera_encoder(SMALL.dim, 32), dtype, checkpointing, compiled)
     if live:
         generator = torch.Generator().manual_seed(5)
         for parameter in network.parameters():
