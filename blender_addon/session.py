@@ -49,6 +49,7 @@ class Step(Enum):
     COVERAGE = auto()
     TAKE = auto()
     RESULT = auto()
+    CHECK = auto()
 
 
 @dataclass(frozen=True)

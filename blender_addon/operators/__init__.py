@@ -3,7 +3,21 @@
 
 import bpy
 
-from . import camera, coverage, gather, handover, move, plate, plate_time, reconstruct, result, server, take, view
+from . import (
+    camera,
+    check,
+    coverage,
+    gather,
+    handover,
+    move,
+    plate,
+    plate_time,
+    reconstruct,
+    result,
+    server,
+    take,
+    view,
+)
 
 CLASSES = (
     server.EX4D_OT_connect_server,
@@ -27,6 +41,7 @@ CLASSES = (
     coverage.EX4D_OT_check_coverage,
     *take.CLASSES,
     *result.CLASSES,
+    *check.CLASSES,
     handover.EX4D_OT_hand_over,
     gather.EX4D_OT_gather_files,
 )

@@ -5,6 +5,7 @@ from bpy.types import Panel, UIList
 
 from .. import job_picture, take_list, take_queue, thumbnails
 from ..session import Step
+from . import check
 from .parts import PICTURE_SCALE, SidebarPanel, facts, is_under_way, job_text, outcome, wrapped
 from .take import draw_painting
 
@@ -50,6 +51,8 @@ class EX4D_PT_result(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator("ex4d.load_result", icon="SEQUENCE")
         row.operator_menu_enum("ex4d.load_result", "part", text="", icon="DOWNARROW_HLT")
+        if item is not None:
+            check.draw(layout, context, state, item)
         layout.operator("ex4d.hand_over", icon="EXPORT")
         outcome(layout, context, Step.RESULT)
         if state.last_take and not is_under_way(Step.TAKE):  # else what is said would be of another take

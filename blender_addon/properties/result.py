@@ -17,6 +17,7 @@ class EX4D_ListedTake(PaintingProperties, PropertyGroup):
 
     summary: StringProperty(name="Summary", description="What painted the take, and how much of it")
     notes: StringProperty(name="Notes", description="Your own words about this take; they stay in this file")
+    check: StringProperty(name="Check", description="What Check Result found, as JSON")
     is_planned: BoolProperty(name="Planned", description="Not rendered yet: its settings can still be changed")
     camera: PointerProperty(
         type=bpy.types.Object,

@@ -183,6 +183,24 @@ def write_coverage(folder):
     return {name: folder / name for name in ("take.json", "camera.npz", "color.mkv")}
 
 
+def write_evaluation(folder):
+    """What the panel needs of an evaluate job's files."""
+    record = {
+        "schema": 1,
+        "totals": {"localised": 0.8, "flicker_ratio": None},
+        "summary": {
+            "shift_px": {"mean": 0.2, "worst": 0.4, "worst_frame": 3},
+            "inliers": {"mean": 100, "worst": 20, "worst_frame": 1},
+            "kept_psnr_db": {"mean": 21.0, "worst": 19.0, "worst_frame": 4},
+            "flicker": {"mean": None},
+            "unseen": {"mean": 0.1, "worst": 0.25, "worst_frame": 2},
+        },
+    }
+    (folder / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "evaluation.html").write_text("<html></html>", encoding="utf-8")
+    return {name: folder / name for name in ("evaluation.json", "evaluation.html")}
+
+
 @pytest.fixture
 def fake(addon, shot_depth, plate_frames):
     """A connected client whose jobs write what real ones write, one event per poll."""
@@ -196,6 +214,8 @@ def fake(addon, shot_depth, plate_frames):
             return write_reconstruction(output_folder, display, plate_frames)
         if kind == "render":
             return write_coverage(output_folder)
+        if kind == "evaluate":
+            return write_evaluation(output_folder)
         assert kind == "take"
         with np.load(inputs["camera.npz"], allow_pickle=False) as camera:
             count = len(camera["source_frame"])
