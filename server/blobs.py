@@ -16,6 +16,7 @@ from shared_protocol.messages import (
     ErrorInfo,
     GetBlob,
     Message,
+    NameBlob,
     PlaceBlob,
     PutBlob,
     Refusal,
@@ -23,14 +24,14 @@ from shared_protocol.messages import (
 )
 
 from .artifacts import Artifacts
-from .failures import NotYours, QuotaExceeded
+from .failures import NotYours, QuotaExceeded, UnknownArtifact
 from .uploads import Uploads
 
 BLOB_TASKS = 16  # chunks being written or read at once, over all clients: 16 MiB of memory at most
 MOST_UPLOADS = 50  # files that one client may have begun to send
 UPLOAD_MEMORY_S = 600.0  # one that was not continued for so long no longer counts
 
-BlobRequest = StatBlob | PutBlob | GetBlob | PlaceBlob | AdoptBlob | CheckBlob
+BlobRequest = StatBlob | PutBlob | NameBlob | GetBlob | PlaceBlob | AdoptBlob | CheckBlob
 Answer = Callable[[Message, bytes | None], None]
 Chunks = deque[tuple[PutBlob, memoryview, Answer]]
 
@@ -49,6 +50,7 @@ class Blobs:
         self._explain = explain
         self._slots = asyncio.Semaphore(BLOB_TASKS)
         self._lanes: WeakValueDictionary[str, _Lane] = WeakValueDictionary()
+        self._naming = asyncio.Lock()  # who names a file holds two lanes
         self._tasks: set[asyncio.Task[None]] = set()
         self._uploading: dict[str, tuple[str, float]] = {}  # file -> its client, when the last chunk came
 
@@ -73,7 +75,7 @@ class Blobs:
                 data = await asyncio.to_thread(self._artifacts.get, request.artifact, request.offset, request.length)
                 answer(BlobData(request.artifact, request.offset), data)
                 return
-            lane = self._lanes.setdefault(request.artifact.sha256, _Lane())
+            lane = self._lane(request.artifact.sha256)
             self._check(user, trusted, request)
             if isinstance(request, PutBlob):
                 lane.chunks.append((request, chunk, answer))
@@ -81,8 +83,14 @@ class Blobs:
                     if lane.chunks:  # else whoever had the lock before has stored ours too
                         await asyncio.to_thread(self._put, lane.chunks, asyncio.get_running_loop())
                 return
-            async with lane.lock:
-                reply = await asyncio.to_thread(self._store, request)
+            reply: BlobState | BlobPlace
+            if isinstance(request, NameBlob):
+                unnamed = self._lane(request.sent_as)
+                async with self._naming, unnamed.lock, lane.lock:
+                    reply = await asyncio.to_thread(self._uploads.name, request.sent_as, request.artifact)
+            else:
+                async with lane.lock:
+                    reply = await asyncio.to_thread(self._store, request)
             if isinstance(reply, BlobState) and reply.complete:
                 self._uploading.pop(request.artifact.sha256, None)
             answer(reply, None)
@@ -90,6 +98,9 @@ class Blobs:
             answer(Refusal(self._explain(error)), None)
         finally:
             self._slots.release()
+
+    def _lane(self, sha256: str) -> "_Lane":
+        return self._lanes.setdefault(sha256, _Lane())
 
     def _put(self, chunks: Chunks, loop: asyncio.AbstractEventLoop) -> None:
         """Store the chunks that wait: one walk to a thread for all of them."""
@@ -110,7 +121,12 @@ class Blobs:
     def _check(self, user: str, trusted: bool, request: BlobRequest) -> None:
         if isinstance(request, PlaceBlob | AdoptBlob) and not trusted:
             raise NotYours("Only the user who runs the server may reach its files.")
-        if isinstance(request, PutBlob | PlaceBlob):
+        if isinstance(request, NameBlob):
+            begun_by, _ = self._uploading.get(request.sent_as, ("", 0.0))
+            if begun_by != user or request.sent_as == request.artifact.sha256:
+                raise UnknownArtifact(f"You have begun no other file as {request.sent_as[:12]}. Send it again.")
+            del self._uploading[request.sent_as]
+        if isinstance(request, PutBlob | PlaceBlob | NameBlob):
             now = time.monotonic()
             self._uploading = {sha: each for sha, each in self._uploading.items() if now - each[1] < UPLOAD_MEMORY_S}
             others = Counter(each[0] for sha, each in self._uploading.items() if sha != request.artifact.sha256)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: PTH108, PTH114, PTH116, PTH118, PTH123
+# ruff: noqa: PTH105, PTH108, PTH114, PTH116, PTH118, PTH123
 # (paths are texts here; artifacts.py says why)
 """Files on their way into the store: half a file is a `.part`, one that a client of this machine writes a `.place`."""
 
@@ -77,6 +77,24 @@ class Uploads:
             raise DamagedUpload("What arrived is not what was announced: the file changed on its way. Send it again.")
         self._artifacts.keep(part, artifact)
         return BlobState(artifact, artifact.size, True)
+
+    def name(self, sent_as: str, artifact: ArtifactRef) -> BlobState:
+        """Tell what a half file is that arrived under another name. Of two halves of one file the longer one stays."""
+        known = self.stat(artifact)
+        unnamed = ArtifactRef(sent_as, artifact.size)
+        try:
+            length = os.stat(self._part(unnamed)).st_size
+        except FileNotFoundError:
+            return known
+        running = self._hashes.pop(sent_as, None)
+        if known.complete or length <= known.offset:
+            os.unlink(self._part(unnamed))
+            return known
+        os.replace(self._part(unnamed), self._part(artifact))
+        self._hashes.pop(artifact.sha256, None)
+        if running:
+            self._hashes[artifact.sha256] = running
+        return BlobState(artifact, length, False)
 
     def place(self, artifact: ArtifactRef) -> BlobPlace:
         """Where a file lies, or a new empty file for it that holds its token.

@@ -80,6 +80,7 @@ class Client:
         self._events: deque[JobEvent | JobProgress] = deque()
         self._lost: LinkError | None = None
         self._shaken_hands = False
+        self._server_speaks: tuple[int, int] | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket()
@@ -120,7 +121,12 @@ class Client:
                 f"The server speaks protocol {welcome.proto[0]}, this add-on {PROTOCOL_VERSION[0]}",
                 hint=f"Update the {older}.",
             )
+        self._server_speaks = welcome.proto
         return welcome
+
+    def server_speaks(self, version: tuple[int, int]) -> bool:
+        """Whether the server knows what came with a version of the protocol."""
+        return (self._server_speaks or self.hello().proto) >= version
 
     def submit(
         self,

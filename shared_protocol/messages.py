@@ -14,8 +14,8 @@ from .fields import RAW, AtMost, Checked, Matches, PlainData, Within
 
 # 1.1 previews; 1.2 several workers, priorities, estimates, drain, list of jobs; 1.3 files on the same machine;
 # 1.4 pairing and clients; 1.5 metrics; 1.6 checking a stored file;
-# 1.7 a job's log; 1.8 what a job will take, before it is sent
-PROTOCOL_VERSION = (1, 8)
+# 1.7 a job's log; 1.8 what a job will take, before it is sent; 1.9 naming a file that is already on its way
+PROTOCOL_VERSION = (1, 9)
 HEADER_LIMIT = 64 * 1024  # bytes of a message's first frame
 CHUNK_LIMIT = 1024 * 1024  # bytes of its second frame; 1 MiB measured fastest together with a window of 4
 WINDOW = 4  # chunks under way at once
@@ -144,6 +144,15 @@ class PutBlob(Message):
 
     artifact: ArtifactRef
     offset: Size
+
+
+@message("blob.name")
+@dataclass(frozen=True)
+class NameBlob(Message):
+    """Tell what a file is whose sending was begun under a made-up name, while its sender was still hashing it."""
+
+    sent_as: Sha256
+    artifact: ArtifactRef
 
 
 @message("blob.state")

@@ -23,6 +23,11 @@ LOOPBACK = ("tcp://127.0.0.1:", "tcp://localhost:", "tcp://[::1]:")
 HASHING_BYTES_S = 100e6  # at least so fast does a server hash a file before it answers
 
 
+def likely(client: "Client", size: int) -> bool:
+    """Whether it is worth asking the server for a place."""
+    return size >= LEAST_BYTES and client.connection.endpoint.startswith(LOOPBACK)
+
+
 def upload(
     client: "Client", path: Path, artifact: ArtifactRef, progress: "TransferProgress | None"
 ) -> BlobState | None:
@@ -65,7 +70,7 @@ def download(
 
 
 def _place(client: "Client", artifact: ArtifactRef) -> BlobPlace | None:
-    if artifact.size < LEAST_BYTES or not client.connection.endpoint.startswith(LOOPBACK):
+    if not likely(client, artifact.size):
         return None
     try:
         return client.request(PlaceBlob(artifact), BlobPlace)

@@ -2,12 +2,15 @@
 """Files through a real server: resume after a crash, damage, full disks."""
 
 import os
+import threading
+import time
 
 import pytest
+from conftest import PATIENCE_S
 
-from shared_protocol import same_machine
+from shared_protocol import same_machine, transfer
 from shared_protocol.errors import LocalStorage, RemoteError, ServerLost, Stopped, TransferFailed
-from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobState, GetBlob, PutBlob, StatBlob
+from shared_protocol.messages import CHUNK_LIMIT, ArtifactRef, BlobState, GetBlob, NameBlob, PutBlob, StatBlob
 from shared_protocol.transfer import file_reference
 
 MIB = 1024 * 1024
@@ -171,3 +174,119 @@ def test_a_full_disk_on_our_side_is_said(server, clip, tmp_path, monkeypatch):
         client.download(artifact, clip / "back")  # a file where a folder should be
     with pytest.raises(LocalStorage, match="absent"):
         client.upload(tmp_path / "absent")
+
+
+@pytest.fixture
+def early(monkeypatch):
+    """Clients begin to send before they have hashed, though the file is small."""
+    monkeypatch.setattr(transfer, "EARLY_BYTES", MIB)
+
+
+class SlowHash:
+    """The hash of the file that is uploaded: known when the test says so."""
+
+    def __init__(self) -> None:
+        self.wanted, self.done = threading.Event(), threading.Event()
+
+    def __call__(self, path, progress=None):
+        self.wanted.wait(PATIENCE_S)
+        found = file_reference(path, progress)
+        self.done.set()
+        return found
+
+    def finish(self) -> None:
+        if not self.done.is_set():
+            self.wanted.set()
+            self.done.wait(PATIENCE_S)
+            time.sleep(0.1)  # until the uploading thread can see it
+
+
+@pytest.fixture
+def slow_hash(monkeypatch):
+    slow = SlowHash()
+    monkeypatch.setattr(transfer, "file_reference", slow)
+    return slow
+
+
+def test_a_file_is_on_its_way_before_its_hash_is_known(server, clip, tmp_path, early, slow_hash):
+    server.start()
+    client = server.client()
+    sent = []
+
+    def watch(done, total):
+        sent.append(done)
+        if done >= 3 * MIB:
+            slow_hash.finish()
+
+    artifact = client.upload(clip, watch)
+    assert artifact == file_reference(clip)
+    assert sent[:3] == [MIB, 2 * MIB, 3 * MIB]
+    assert [path.name for path in (server.home / "artifacts").iterdir()] == [artifact.sha256]
+    client.download(artifact, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == clip.read_bytes()
+
+
+def test_what_the_server_has_ends_the_early_sending(server, clip, early, slow_hash):
+    server.start()
+    client = server.client()
+    other = server.client()
+    for offset in range(0, 9 * MIB, MIB):
+        chunk = clip.read_bytes()[offset : offset + MIB]
+        other.receive(other.send(PutBlob(file_reference(clip), offset), chunk), BlobState)
+    sent = []
+
+    def watch(done, total):
+        sent.append(done)
+        slow_hash.finish()
+
+    artifact = client.upload(clip, watch)
+    assert len(sent) < 9
+    assert [path.name for path in (server.home / "artifacts").iterdir()] == [artifact.sha256]
+
+
+def test_of_two_halves_the_longer_one_is_continued(server, clip, early, slow_hash):
+    server.start()
+    client = server.client()
+    artifact, data = file_reference(clip), clip.read_bytes()
+    for offset in range(0, 6 * MIB, MIB):
+        client.receive(client.send(PutBlob(artifact, offset), data[offset : offset + MIB]), BlobState)
+    sent = []
+
+    def watch(done, total):
+        sent.append(done)
+        slow_hash.finish()
+
+    client.upload(clip, watch)
+    named = next(index for index, done in enumerate(sent) if done > 6 * MIB)
+    assert named < 6
+    assert sent[named] == 7 * MIB
+    assert [path.name for path in (server.home / "artifacts").iterdir()] == [artifact.sha256]
+
+
+def test_an_early_upload_that_broke_off_after_its_naming_goes_on(server, clip, early, slow_hash):
+    server.start()
+
+    def kill_near_the_end(done, total):
+        slow_hash.finish()
+        if done >= 7 * MIB:
+            server.kill()
+
+    with pytest.raises(ServerLost):
+        server.client().upload(clip, kill_near_the_end)
+    server.start()
+    assert server.client().request(StatBlob(file_reference(clip)), BlobState).offset >= 7 * MIB
+    assert server.client().upload(clip) == file_reference(clip)
+
+
+def test_only_what_one_has_begun_can_be_named(server, clip):
+    server.start()
+    client = server.client()
+    artifact = file_reference(clip)
+    for sent_as in ("0" * 64, artifact.sha256):
+        with pytest.raises(RemoteError) as caught:
+            client.request(NameBlob(sent_as, artifact), BlobState)
+        assert caught.value.code == "unknown_artifact"
+    client.receive(client.send(PutBlob(artifact, 0), clip.read_bytes()[:MIB]), BlobState)
+    with pytest.raises(RemoteError):
+        client.request(NameBlob(artifact.sha256, artifact), BlobState)
+    assert client.upload(clip) == artifact
