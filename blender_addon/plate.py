@@ -87,7 +87,7 @@ def plate_of(clip, pictures: Pictures | None = None) -> Plate:
         raise PlateError(f"The file of the movie clip {clip.name}, {path}, is gone. Put it back.")
     if clip.frame_offset:
         raise PlateError(f"Set the Frame Offset of the clip '{clip.name}' to 0; if it is solved, solve it again.")
-    width, height = clip.size
+    width, height = solve.straight_size(clip)
     if pictures is not None:
         if clip.source != "SEQUENCE":
             raise PlateError(f"Blender cannot read {path.name}. Export that frame again, or choose other pictures.")
@@ -103,28 +103,44 @@ def plate_of(clip, pictures: Pictures | None = None) -> Plate:
 def lens_notices(scene) -> list[str]:
     """Return what is known of the plate's lens, as sentences."""
     clip = scene.ex4d.plate_clip
+    said = solve.distortion_notice(clip)
     if not solve.is_solved(clip):
+        if said:
+            return ["The clip's lens settings give the lens; the plate's camera is taken to stand still.", *said]
         return ["The lens is a guess: set Source Lens and Film Back for true parallax."]
     lens = scene.ex4d.source_camera.data.lens
-    said = [f"The clip's solved camera gives the lens ({lens:.4g} mm) and, once reconstructed, the plate's motion."]
+    said = [
+        f"The clip's solved camera gives the lens ({lens:.4g} mm) and, once reconstructed, the plate's motion.",
+        *said,
+    ]
     if solve.tracked_scene_matrix(scene, clip) is not None:
         said.append("The shot stands where the scene's tracked camera was oriented.")
     return said + solve.notices(clip)
 
 
-def take_solve(scene, clip):
-    """Let the source camera have the solved lens, and the shot stand where the artist oriented the solve."""
+def take_lens(scene, clip):
+    """Let the source camera have the clip's lens.
+
+    Of a clip that was not solved the reconstruction brings the principal point to the picture's middle.
+    """
     state = scene.ex4d
-    width, height = clip.size
-    data, solved = state.source_camera.data, clip.tracking.camera
-    lens = cameras.lens_of(solve.intrinsics_of(solved, width, height), width, height, solved.sensor_width)
+    width, height = solve.straight_size(clip)
+    intrinsics = solve.intrinsics_of(clip)
+    if not solve.is_solved(clip):
+        intrinsics[:2, 2] = width / 2, height / 2
+    data = state.source_camera.data
+    lens = cameras.lens_of(intrinsics, width, height, clip.tracking.camera.sensor_width)
     data.lens, data.sensor_width = lens.lens_mm, lens.sensor_width_mm
     data.shift_x, data.shift_y = lens.shift_x, lens.shift_y
     width_there = PLANE_DISTANCE * lens.sensor_width_mm / lens.lens_mm  # of what the camera sees, in shot units
     state.plate_plane.location = (lens.shift_x * width_there, lens.shift_y * width_there, -PLANE_DISTANCE)
+
+
+def take_place(scene, clip):
+    """Let the shot stand where the artist oriented the clip's solve."""
     oriented = solve.tracked_scene_matrix(scene, clip)
     if oriented is not None:
-        state.root.matrix_basis = oriented
+        scene.ex4d.root.matrix_basis = oriented
 
 
 def obstacles(context) -> list[str]:
@@ -232,6 +248,8 @@ def import_plate(scene, plate: Plate, frame_start: int):
     state.film_frames, state.film_start = plate.frame_count, frame_start
     state.plate_frames, state.plate_start = plate.frame_count, frame_start
     scene.camera = camera
+    if solve.is_solved(plate.clip) or solve.lens_distortion(plate.clip):
+        take_lens(scene, plate.clip)
     if solve.is_solved(plate.clip):
-        take_solve(scene, plate.clip)
+        take_place(scene, plate.clip)
     return root

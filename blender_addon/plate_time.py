@@ -105,8 +105,9 @@ def _image_users(state):
     data = state.source_camera.data
     for number, background in enumerate(data.background_images):
         if background.clip == state.plate_clip is not None:
-            # A movie clip always shows the scene's frame, a picture whichever it is told.
-            background.source = "IMAGE" if is_keyed(state) else "MOVIE_CLIP"
-            if is_keyed(state):
+            # A movie clip always shows the scene's frame, as the lens bent it; the shot's picture whichever it is told.
+            is_ours = is_keyed(state) or state.is_undistorted
+            background.source = "IMAGE" if is_ours else "MOVIE_CLIP"
+            if is_ours:
                 background.image = state.shot_image
             yield data, f"background_images[{number}].image_user", background.image_user

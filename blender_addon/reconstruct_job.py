@@ -60,6 +60,8 @@ def job_of(scene, frames, solved):
         params |= {"frame_start": frames.start, "frame_count": len(frames)}
     if solved is None:
         params["focal_px"] = source_focal_px(state)  # a solve brings its own lens
+    if distortion := solve.lens_distortion(state.plate_clip):
+        params["lens_distortion"] = distortion
     if options := depth_options(state, solved):
         params["depth_options"] = options
     depth = None

@@ -123,6 +123,7 @@ def _place(scene, mesh, shot):
     display_mesh.put_on_object(item, mesh, image, state.plate_start, arrays)
     state.mesh, state.shot_image, state.is_reconstructed = item, image, True
     state.subject_distance = arrays.subject
+    state.is_undistorted = bool(shot.record.get("plate", {}).get("lens_distortion"))
     _place_as_filmed(scene, arrays.source_camera_to_world)
     plate_time.follow(state)
     coverage_strip.forget()

@@ -21,12 +21,12 @@ NEAR_PERCENT, FAR_PERCENT = 1.0, 99.0
 
 ROUGH_PX = 0.5  # of a solve: with tracks off by one pixel, depth from a small plate was a third off
 
-# Which numbers bend the picture, by the clip's distortion model.
+# Which numbers bend the picture, by the clip's distortion model, under the names that ex4d/distortion.py has for them.
 BENDING = {
-    "POLYNOMIAL": ("k1", "k2", "k3"),
-    "DIVISION": ("division_k1", "division_k2"),
-    "NUKE": ("nuke_k1", "nuke_k2"),
-    "BROWN": ("brown_k1", "brown_k2", "brown_k3", "brown_k4", "brown_p1", "brown_p2"),
+    "POLYNOMIAL": {"k1": "k1", "k2": "k2", "k3": "k3"},
+    "DIVISION": {"division_k1": "k1", "division_k2": "k2"},
+    "NUKE": {"nuke_k1": "k1", "nuke_k2": "k2"},
+    "BROWN": {f"brown_{name}": name for name in ("k1", "k2", "k3", "k4", "p1", "p2")},
 }
 
 
@@ -75,14 +75,9 @@ def read_solve(clip, frames: range) -> Solve:
     Raises:
         SolveError: it does not cover the plate, or the clip is not the one that a reconstruction sees.
     """
-    found, lens = _camera_object(clip), clip.tracking.camera
+    found = _camera_object(clip)
     if clip.frame_offset:
         raise SolveError(f"Set the Frame Offset of the clip '{clip.name}' to 0 and solve it again.")
-    if abs(lens.pixel_aspect - 1) > 1e-4:
-        raise SolveError(
-            f"The pixels of '{clip.name}' are not square (aspect {lens.pixel_aspect:g}). Use a desqueezed plate, with "
-            "Pixel Aspect 1 in the clip's lens settings."
-        )
     poses = {camera.frame - 1: np.array(camera.matrix, dtype=np.float64) for camera in found.reconstruction.cameras}
     missing = [frame for frame in frames if frame not in poses]
     if missing:
@@ -94,10 +89,10 @@ def read_solve(clip, frames: range) -> Solve:
     solved = np.stack([poses[frame] for frame in frames])
     bundles = np.array([track.bundle[:] for track in found.tracks if track.has_bundle], dtype=np.float64)
     world_to_camera, points = shot_from_solved(solved, bundles.reshape(-1, 3), poses[min(poses)])
-    width, height = clip.size
+    width, height = straight_size(clip)
     cameras = SampledPath(
         world_to_camera,
-        np.tile(intrinsics_of(lens, width, height), (len(frames), 1, 1)),
+        np.tile(intrinsics_of(clip), (len(frames), 1, 1)),
         width,
         height,
         np.arange(len(frames), dtype=np.float64),
@@ -105,47 +100,64 @@ def read_solve(clip, frames: range) -> Solve:
     return Solve(cameras, points)
 
 
-def intrinsics_of(lens, width: int, height: int) -> np.ndarray:
-    """Return the pinhole matrix of a clip's solved lens, pixels from the picture's top left edge. [3, 3]"""
+def straight_size(clip) -> tuple[int, int]:
+    """Return the size of a clip's picture in square pixels, as it is reconstructed: the solver squeezes the rows."""
+    width, height = clip.size
+    return width, max(1, round(height / clip.tracking.camera.pixel_aspect))
+
+
+def intrinsics_of(clip) -> np.ndarray:
+    """Return the pinhole matrix of a clip's lens, square pixels from the picture's top left edge. [3, 3]"""
+    lens = clip.tracking.camera
     center_x, center_y = lens.principal_point_pixels  # from the bottom left
-    focal_px = lens.focal_length_pixels
-    return np.array([[focal_px, 0, center_x], [0, focal_px, height - center_y], [0, 0, 1]], dtype=np.float64)
+    focal_px, center_y = lens.focal_length_pixels, (clip.size[1] - center_y) / lens.pixel_aspect
+    return np.array([[focal_px, 0, center_x], [0, focal_px, center_y], [0, 0, 1]], dtype=np.float64)
+
+
+def lens_distortion(clip) -> str:
+    """Return a clip's lens as a job's lens_distortion says it; empty where there is nothing to undo.
+
+    For example polynomial:focal=1200,x=960,y=540,k1=-0.1: see ex4d/distortion.py.
+    """
+    lens = clip.tracking.camera
+    names = BENDING.get(lens.distortion_model, {})
+    told = {short: getattr(lens, name) for name, short in names.items() if getattr(lens, name)}
+    is_stretched = abs(lens.pixel_aspect - 1) > 1e-4
+    if not told and not is_stretched:
+        return ""
+    center_x, center_y = lens.principal_point_pixels
+    place = {"focal": lens.focal_length_pixels, "x": center_x, "y": clip.size[1] - center_y}
+    place |= {"aspect": lens.pixel_aspect} if is_stretched else {}
+    return f"{lens.distortion_model.lower()}:" + ",".join(f"{name}={value!r}" for name, value in (place | told).items())
 
 
 def notices(clip) -> list[str]:
     """Return what the artist should know about a solve before trusting it, as sentences."""
     error_px = _camera_object(clip).reconstruction.average_error
-    said = []
-    if error_px > ROUGH_PX:
-        said.append(
-            f"The solve misses its tracks by {error_px:.1f} pixels on average: distances from it are rough. Take out "
-            "the worst tracks and solve again."
-        )
-    return said + distortion_notice(clip)
-
-
-def distortion_notice(clip) -> list[str]:
-    """Return a sentence about the lens distortion that a solve corrects; nothing where there is none."""
-    lens = clip.tracking.camera
-    if not any(getattr(lens, name, 0) for name in BENDING.get(lens.distortion_model, ())):
+    if error_px <= ROUGH_PX:
         return []
-    how_far = ""
-    if lens.distortion_model == "POLYNOMIAL":
-        how_far = f" (by {_polynomial_px(lens, *clip.size):.1f} pixels in the corners)"
     said = (
-        f"The solve corrects the lens's distortion{how_far}, the plate shows it: towards the edges, still things may "
-        "slide by that much. For an exact fit render the clip undistorted (compositor, Movie Distortion), solve that "
-        "and take it as plate."
+        f"The solve misses its tracks by {error_px:.1f} pixels on average: distances from it are rough. Take out the "
+        "worst tracks and solve again."
     )
     return [said]
 
 
-def _polynomial_px(lens, width, height):
-    """How far the distortion moves the picture's corner."""
-    center_x, center_y = lens.principal_point_pixels
-    corner = np.hypot(max(center_x, width - center_x), max(center_y, height - center_y))
-    square = (corner / lens.focal_length_pixels) ** 2
-    return abs(corner * square * (lens.k1 + square * (lens.k2 + square * lens.k3)))
+def distortion_notice(clip) -> list[str]:
+    """Return a sentence about the lens distortion that a reconstruction will undo; nothing where there is none."""
+    if not lens_distortion(clip):
+        return []
+    lens = clip.tracking.camera
+    bends = any(getattr(lens, name) for name in BENDING.get(lens.distortion_model, {}))
+    width, height = straight_size(clip)
+    what = [f"the clip's lens distortion ({lens.distortion_model.lower()})"] if bends else []
+    if height != clip.size[1]:
+        what.append(f"the stretch of its pixels ({clip.size[0]} x {clip.size[1]} becomes {width} x {height})")
+    said = (
+        f"The reconstruction undoes {' and '.join(what)}: its plate, mesh and takes are undistorted. To keep the plate "
+        "as it is, set the coefficients in the clip's lens settings to 0."
+    )
+    return [said]
 
 
 def write_solve(folder: Path, solved: Solve, with_points: bool) -> dict[str, Path]:

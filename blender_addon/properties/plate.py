@@ -2,7 +2,7 @@
 """Step 1: the plate, and where its shot hangs."""
 
 import bpy
-from bpy.props import FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import BoolProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
 
 class PlateProperties:
@@ -19,4 +19,7 @@ class PlateProperties:
     film_frames: IntProperty(name="File Length")
     plate_start: IntProperty(name="First Frame", description="Scene frame that shows the first frame used")
     plate_frames: IntProperty(name="Plate Length", description="How many frames are used")
+    is_undistorted: BoolProperty(
+        name="Undistorted", description="The reconstruction undid the lens's distortion: the shot's plate shows none"
+    )
     plate_notice: StringProperty(name="Plate Notice", description="What the import set, a line for each fact")

@@ -29,7 +29,7 @@ def pixels_of(points, camera_to_world, intrinsics):
     return np.stack([x / z, y / z], axis=-1)
 
 
-def solve(clip, center=(0.0, 0.0), first_frame=1, noise_px=0.0):
+def solve(clip, center=(0.0, 0.0), first_frame=1, noise_px=0.0, bend=None):
     """Track the points in a clip as its camera saw them and let Blender solve the motion.
 
     Args:
@@ -37,21 +37,27 @@ def solve(clip, center=(0.0, 0.0), first_frame=1, noise_px=0.0):
         center: principal point, pixels right of and below the picture's middle.
         first_frame: the first clip frame that has tracks.
         noise_px: by how much each marker misses its point.
+        bend: where the clip's lens puts points, square pixels -> stored pixels, [P, 2]; a plain pinhole when None.
 
     Returns:
         The truth: camera to world [T, 4, 4], points [P, 3], intrinsics [3, 3].
     """
     (width, height), tracking = clip.size, clip.tracking
     focal_px = FOCAL_MM / SENSOR_MM * width
-    intrinsics = np.array([[focal_px, 0, width / 2 + center[0]], [0, focal_px, height / 2 + center[1]], [0, 0, 1]])
+    aspect = tracking.camera.pixel_aspect
+    middle = width / 2 + center[0], height / aspect / 2 + center[1]
+    intrinsics = np.array([[focal_px, 0, middle[0]], [0, focal_px, middle[1]], [0, 0, 1]])
     tracking.camera.sensor_width, tracking.camera.focal_length = SENSOR_MM, FOCAL_MM
-    tracking.camera.principal_point_pixels = (intrinsics[0, 2], height - intrinsics[1, 2])
+    tracking.camera.principal_point_pixels = (middle[0], height - aspect * middle[1])
     rng = np.random.default_rng(1)
     cameras, points = travelling_cameras(clip.frame_duration), scattered_points()
-    for number, point in enumerate(points):
+    seen = np.stack([pixels_of(points, camera, intrinsics) for camera in cameras])
+    if bend is not None:
+        seen = bend(seen.reshape(-1, 2)).reshape(seen.shape)
+    for number in range(len(points)):
         track = None
         for frame in range(first_frame, clip.frame_duration + 1):
-            x, y = pixels_of(point[None], cameras[frame - 1], intrinsics)[0] + noise_px * rng.normal(size=2)
+            x, y = seen[frame - 1, number] + noise_px * rng.normal(size=2)
             if 0 < x < width and 0 < y < height:
                 track = track or tracking.tracks.new(name=f"point {number}", frame=frame)
                 track.markers.insert_frame(frame, co=(x / width, 1 - y / height))

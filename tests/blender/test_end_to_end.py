@@ -248,6 +248,21 @@ def test_a_part_of_a_sequence_of_exr_pictures_becomes_a_mesh_on_its_own_frames(c
     np.testing.assert_allclose(pixels[:2, :3], display, atol=0.012)  # 8 bits, and half floats in the EXR
 
 
+def test_the_lens_of_a_bent_clip_is_undone(connected, saved, scene, real_plate):
+    clip = bpy.data.movieclips.load(str(real_plate[0]))
+    lens = clip.tracking.camera
+    lens.distortion_model, lens.division_k1, lens.pixel_aspect = "DIVISION", 0.1, 1.5
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    scene.ex4d.depth_source = "preview"
+    bpy.ops.ex4d.reconstruct()
+    finish(connected)
+    state = scene.ex4d
+    assert "distortion (division) was undone, by up to" in state.shot_notice
+    assert "64 x 48 became 64 x 32" in state.shot_notice
+    assert (state.plate_width, state.plate_height, *state.shot_image.size) == (64, 32, 64, 32)
+    assert state.is_undistorted
+
+
 def test_a_picture_of_another_size_is_named(connected, saved, scene, tmp_path):
     frames = np.full((3, HEIGHT, WIDTH, 3), 90, np.uint8)
     folder = write_sequence(tmp_path / "plate", frames)

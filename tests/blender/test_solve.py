@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plate whose camera moves and was solved in Blender: what is sent, and that its world stands still."""
 
+import json
+
 import bpy
 import numpy as np
 import pytest
@@ -137,27 +139,87 @@ def test_a_solve_with_a_gap_is_refused_with_the_first_missing_frame(addon, saved
         bpy.ops.ex4d.reconstruct()
 
 
-def test_pixels_that_are_not_square_are_refused(addon, clip, truth):
-    clip.tracking.camera.pixel_aspect = 2
-    with pytest.raises(addon.errors.SolveError, match="not square"):
-        addon.solve.read_solve(clip, range(LENGTH))
-
-
 def test_a_rough_solve_is_said(addon, clip):
     solve(clip, noise_px=1.5)
     assert "misses its tracks by" in addon.solve.notices(clip)[0]
 
 
-def test_lens_distortion_is_said_in_pixels_of_the_corner(addon, clip, truth):
-    assert addon.solve.notices(clip) == []
+def bend(clip):
+    """Give the clip's lens a distortion."""
+    clip.tracking.camera.distortion_model, clip.tracking.camera.k1 = "POLYNOMIAL", -0.1
+
+
+def test_lens_distortion_is_told_at_once_and_undone_by_the_reconstruction(addon, scene, clip, truth, fake):
+    assert addon.solve.distortion_notice(clip) == []
+    bend(clip)
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    assert "undoes the clip's lens distortion (polynomial): its plate, mesh and takes" in scene.ex4d.plate_notice
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    model, _, told = fake.submitted[-1][2]["lens_distortion"].partition(":")
+    numbers = {name: float(value) for name, value in (pair.split("=") for pair in told.split(","))}
+    assert model == "polynomial"
+    expected = {"focal": 40 / 36 * WIDTH, "x": WIDTH / 2 + 6, "y": HEIGHT / 2 - 4, "k1": -0.1}
+    assert numbers == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_plain_lens_is_nothing_to_undo(addon, travelling, fake):
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    assert "lens_distortion" not in fake.submitted[-1][2]
+
+
+def test_a_calibrated_lens_counts_without_a_solve_too(addon, scene, clip, fake):
+    bend(clip)
     lens = clip.tracking.camera
-    lens.principal_point_pixels = (WIDTH / 2, HEIGHT / 2)
-    lens.k1 = -0.1
-    corner = np.hypot(WIDTH / 2, HEIGHT / 2)
-    bent = 0.1 * corner * (corner / lens.focal_length_pixels) ** 2
-    assert f"(by {bent:.1f} pixels in the corners)" in addon.solve.distortion_notice(clip)[0]
-    lens.distortion_model, lens.division_k1 = "DIVISION", 0.1
-    assert "distortion, the plate shows it" in addon.solve.distortion_notice(clip)[0]
+    lens.sensor_width, lens.focal_length = 36.0, 28.0
+    lens.principal_point_pixels = (WIDTH / 2 + 9, HEIGHT / 2)
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    data = scene.ex4d.source_camera.data
+    assert data.lens == pytest.approx(28)
+    assert (data.shift_x, data.shift_y) == (0, 0), "the reconstruction brings the axis to the middle"
+    assert "lens settings give the lens" in scene.ex4d.plate_notice
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    params = fake.submitted[-1][2]
+    assert params["focal_px"] == pytest.approx(28 / 36 * WIDTH)
+    assert params["lens_distortion"].startswith("polynomial:")
+
+
+def test_stretched_pixels_become_square(addon, saved, scene, clip, fake):
+    clip.tracking.camera.pixel_aspect = 1.5
+    solve(clip)
+    bpy.ops.ex4d.plate_from_clip(clip=clip.name)
+    state, size = scene.ex4d, (WIDTH, HEIGHT / 1.5)
+    assert (state.plate_width, state.plate_height) == (scene.render.resolution_x, scene.render.resolution_y) == size
+    assert "(320 x 180 becomes 320 x 120)" in state.plate_notice
+    bpy.ops.ex4d.reconstruct()
+    addon.session.drain()
+    _, _, params, inputs, _ = fake.submitted[-1]
+    assert "aspect=1.5" in params["lens_distortion"]
+    focal_px = 40 / 36 * WIDTH
+    with np.load(inputs["source_camera"], allow_pickle=False) as file:
+        assert file["size"].tolist() == list(size)
+        np.testing.assert_allclose(file["intrinsics"][0], [[focal_px, 0, 160], [0, focal_px, 60], [0, 0, 1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("is_bent", [True, False])
+def test_behind_the_scene_stands_the_plate_that_was_reconstructed(addon, scene, imported, fake, is_bent):
+    display = exact_display(np.full((FRAMES, 8, 12), 5.0, np.float32), 12.0)
+
+    def run(kind, params, inputs, folder):
+        files = write_reconstruction(folder, display, np.full((FRAMES, 8, 12, 3), 90, np.uint8))
+        record = json.loads(files["shot.json"].read_text(encoding="utf-8"))
+        record["plate"] = {"first_frame": 0, "lens_distortion": "polynomial:k1=-0.1" if is_bent else None}
+        files["shot.json"].write_text(json.dumps(record), encoding="utf-8")
+        return files
+
+    fake._run = run
+    bpy.ops.ex4d.reconstruct()
+    assert addon.session.wait(10)
+    background = imported.source_camera.data.background_images[0]
+    assert background.source == ("IMAGE" if is_bent else "MOVIE_CLIP")
+    assert background.image == (imported.shot_image if is_bent else None)
 
 
 @pytest.fixture
