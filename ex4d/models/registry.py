@@ -27,7 +27,9 @@ class Model:
     @property
     def size(self) -> str:
         """For people."""
-        return "size not known here" if self.size_gb is None else f"{self.size_gb:.1f} GB"
+        if self.size_gb is None:
+            return "size not known here"
+        return f"{self.size_gb:.1f} GB" if self.size_gb >= 0.1 else f"{self.size_gb * 1000:.0f} MB"
 
     @property
     def page(self) -> str:
@@ -46,6 +48,7 @@ VAE = "Wan2.1_VAE.pth"
 TOKENIZER = "google/umt5-xxl"
 WAN_SHARDS = tuple(f"diffusion_pytorch_model-{shard:05d}-of-00007.safetensors" for shard in range(1, 8))
 EX4D_ADAPTER = "ex4d.ckpt"
+TINY_DECODER = "taew2_1.safetensors"
 DRAFT_LORA = "loras/Wan21_I2V_14B_lightx2v_cfg_step_distill_lora_rank64.safetensors"
 
 # The same files lie in all of Wan-AI's 2.1 repositories; sums as the hub states them, noted alike by many who use them.
@@ -103,6 +106,18 @@ MODELS: dict[str, Model] = {
             files=(DRAFT_LORA,),
             size_gb=0.7,
             needs=("ex4d",),
+        ),
+        Model(
+            name="previews",
+            repository="OzzyGT/taew2_1",  # a copy: madebyollin/taehv publishes on GitHub only
+            what="TAEHV's tiny decoder for Wan2.1",
+            purpose="sharper pictures while wan paints",
+            licence="MIT",
+            commercial_use=True,
+            files=(TINY_DECODER,),
+            size_gb=0.023,
+            sha256={TINY_DECODER: "04766eac0221b5390b985ae3fdcca652cbb4b1e8b82b28ea7ff89dfad1b1a93f"},
+            tensors={TINY_DECODER: 128},
         ),
         Model(
             name="depthcrafter",

@@ -78,14 +78,14 @@ class Lender:
     """Lends one painter and knows whether it was given back."""
 
     def __init__(self, painter=None):
-        self.painter, self.windows, self.lent = painter or SimplePainter(), [], 0
+        self.painter, self.windows, self.lent, self.show = painter or SimplePainter(), [], 0, None
 
     @contextlib.contextmanager
     def __call__(self, settings, window, options, progress, expect):
         self.windows.append(window)
         self.lent += 1
         try:
-            yield Loaded(self.painter, ("Lent.",), {"gpu": "none"})
+            yield Loaded(self.painter, ("Lent.",), {"gpu": "none"}, self.show)
         finally:
             self.lent -= 1
 
@@ -210,6 +210,19 @@ def test_previews_come_with_the_reports(monkeypatch):
     assert pictures[0].dtype == np.uint8
     assert pictures[0].shape[2] == 3
     assert all(report.stage == "Painting" for report in reports if report.preview is not None)
+
+
+def test_what_can_show_the_latents_better_does_while_it_can(monkeypatch):
+    monkeypatch.setattr(engine_module, "PREVIEW_INTERVAL_S", 0.0)
+    pictures = [np.full((2, 2, 3), 7, np.uint8), None]
+    lender = Lender(SimplePainter(steps=2))
+    lender.show = lambda latents, frame: pictures.pop(0)
+    reports = []
+    painted(shot_of(), sideways(0, 1), lender=lender, progress=reports.append)
+    shown = [report.preview for report in reports if report.preview is not None]
+    assert shown[0].tolist() == np.full((2, 2, 3), 7).tolist()
+    assert len(shown) == 2
+    assert shown[1].shape != (2, 2, 3), "the latents themselves"
 
 
 def test_previews_show_the_take_and_neither_its_lead_in_nor_its_padding():

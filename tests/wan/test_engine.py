@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from published import publish
+from safetensors.torch import save_file
 from tiny_wan import WIDE, Size, tiny_models
 
 from ex4d.camera import CameraPath, pinhole_intrinsics
@@ -27,6 +28,9 @@ from ex4d.generation.wan.machine import GIB, Machine
 from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.pipeline import WanPipeline
 from ex4d.generation.wan.preparation import Limits
+from ex4d.generation.wan.tiny_decoder import shapes
+from ex4d.models import MODELS
+from ex4d.models.registry import TINY_DECODER
 from ex4d.shot import DepthInfo, PlateInfo, Shot, read_shot, write_shot
 from ex4d.take import generate_take, read_rendered_take, render_take
 from ex4d.takes import read_take
@@ -238,6 +242,26 @@ def test_where_main_memory_is_short_other_gpus_load_in_turn_and_it_is_said(weigh
             assert not loaded.notices, "they are loaded"
         resident.release()
     assert len(loads) == 2
+
+
+def test_previews_are_sharper_where_the_tiny_decoder_is(weights):
+    folder = weights / MODELS["previews"].repository
+    folder.mkdir(parents=True)
+    latents = torch.randn(1, 16, 2, 4, 6, device=DEVICE)
+    with lent() as loaded:
+        assert loaded.show is None
+    resident.release()
+    decoder = {f"decoder.{name}": torch.zeros(shape) for name, shape in shapes().items()}
+    save_file(decoder | {"decoder.22.bias": torch.tensor([1.0, 0.5, 0.0])}, folder / TINY_DECODER)
+    with lent() as loaded:
+        picture = loaded.show(latents, 1)
+        assert (picture.shape, picture[0, 0].tolist()) == ((16, 24, 3), [255, 128, 0])
+        assert loaded.notices == ()
+    resident.release()
+    save_file({"decoder.other": torch.zeros(1)}, folder / TINY_DECODER)
+    with lent() as loaded:
+        assert loaded.show is None
+        assert any("Previews are coarse: 'taew2_1.safetensors' does not hold" in notice for notice in loaded.notices)
 
 
 def test_what_goes_wrong_leaves_nothing_half_done(weights):

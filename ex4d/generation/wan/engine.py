@@ -15,7 +15,7 @@ from ex4d.document import Json
 from ex4d.generation.engine import Painted
 from ex4d.generation.options import GenerateOptions, Lora, lora
 from ex4d.generation.wan.availability import need_wan
-from ex4d.generation.wan.follower import Follower
+from ex4d.generation.wan.follower import Follower, Show
 from ex4d.generation.wan.framing import into_take
 from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.modes import MODES, Mode
@@ -55,6 +55,7 @@ class Loaded:
     painter: Painter
     notices: tuple[str, ...] = ()
     settings: dict[str, Json] = field(default_factory=dict)  # weights, machine and versions, for take.json
+    show: Show | None = None  # previews sharper than the latents themselves
 
 
 Expect = Callable[[float | None], None]
@@ -112,6 +113,7 @@ class WanEngine:
         left = TimeLeft(settings.mode, settings.steps, len(work.parts))
         follow = Follower(work, len(cameras), progress, PREVIEW_INTERVAL_S, left)
         with self._load(settings, work.window, options, follow.beside, left.expect) as loaded:
+            follow.show = loaded.show
 
             def paint(number: int, color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
                 # Each window has its own noise; a take of one window has that of its seed.

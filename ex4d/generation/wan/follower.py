@@ -2,6 +2,7 @@
 """What an artist sees while the model paints: how far it is, how long it still takes, how the take is about to look."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from ex4d.generation.wan.latent_preview import latent_picture, moment
 from ex4d.generation.wan.preparation import Work
 from ex4d.generation.wan.time_left import TimeLeft
 from ex4d.progress import Progress, ProgressCallback
+
+Show = Callable[[Any, int], NDArray[np.uint8] | None]
+"""(latents, torch float [1, 16, f, h, w]; which of their frames) -> RGB [h, w, 3]; None: it cannot."""
 
 
 class Follower:
@@ -29,6 +33,7 @@ class Follower:
             left: knows how long it still takes.
         """
         self._left = left
+        self.show: Show | None = None  # the latents themselves are shown without it
         self._work, self._count, self._progress = work, count, progress
         self._interval_s = interval_s
         self._number = 0
@@ -65,7 +70,9 @@ class Follower:
             return
         first, last = self._shown(latents.shape[2])
         frame = first + moment(self._pictures, last - first + 1)
-        self._picture = latent_picture(latents[0, :, frame].float().cpu().numpy())
+        self._picture = self.show(latents, frame) if self.show is not None else None
+        if self._picture is None:
+            self._picture = latent_picture(latents[0, :, frame].float().cpu().numpy())
         self._pictures, self._last_s = self._pictures + 1, now_s
 
     def _shown(self, latent_frames: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from ex4d.generation.wan.pipeline import WanPipeline, velocity_of
 from ex4d.generation.wan.prompts import prompt_embeddings
 from ex4d.generation.wan.sharing import SHARED_NETWORK, sharing_arguments
 from ex4d.generation.wan.streaming import StreamedBlocks
+from ex4d.generation.wan.tiny_decoder import find_tiny_decoder
 from ex4d.progress import ProgressCallback
 
 CPU = torch.device("cpu")
@@ -91,6 +92,7 @@ class Networks:
         self._files, self._dtype = files, dtype
         self._text_encoder: TextEncoder | None = None
         self.keep_text_encoder = False
+        self.previews, self.notices = find_tiny_decoder(device, dtype)
         self.models = replace(models, load_text_encoder=self._load_text_encoder)
         self._blocks: StreamedBlocks | None = None
         if streams:
@@ -133,7 +135,7 @@ class Networks:
         if self._blocks is not None:
             self._blocks.close()
         self._text_encoder = None
-        del self.pipeline, self.models, self._blocks, self._team
+        del self.pipeline, self.models, self.previews, self._blocks, self._team
 
     def _bind(self, models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:
         if self._team is not None:

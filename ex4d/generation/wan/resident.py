@@ -104,8 +104,11 @@ def lent_painter(
             expect(None if plan.seconds is None else plan.seconds / len(devices))
             at_once, held = loading_at_once(machine, plan), _held
             networks = _networks(files, mode, plan, prompts, devices, dtype, progress, at_once)
-            notices = plan.notices if _held is held else (*plan.notices, *_in_turn(len(devices) - 1, at_once, machine))
-            yield Loaded(networks.pipeline, notices, _described(files, mode, machine, plan, devices))
+            notices = (*plan.notices, *networks.notices)
+            if _held is not held:
+                notices += _in_turn(len(devices) - 1, at_once, machine)
+            show = None if networks.previews is None else networks.previews.picture
+            yield Loaded(networks.pipeline, notices, _described(files, mode, machine, plan, devices), show)
             networks.rest()
             free_memory()
         except Ex4dError as error:  # cancelled, or refused: networks that were loaded are as they were
