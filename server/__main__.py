@@ -27,7 +27,7 @@ from .log import start_log
 from .memory import share_one_heap
 from .metrics import Metrics
 from .pipe import DEFAULT_RUNNER
-from .placing import local_workers, ray_workers
+from .placing import Wanted, local_workers, ray_workers
 from .ray_cluster import Cluster
 from .runtime import (
     EXIT_ALREADY_RUNNING,
@@ -49,14 +49,11 @@ class Options:
     """How a server shall work."""
 
     boot_id: str
-    job_runner: str = DEFAULT_RUNNER
-    workers: int | None = None  # None: one for each GPU
-    gpus_per_worker: int = 1
+    wanted: Wanted = field(default_factory=Wanted)
     cache_gb: float = CACHE_GB
     listen: str | None = None  # IP[:PORT] beside this machine
     cluster: Cluster | None = None  # where the workers run instead of here
     idle_s: float = IDLE_S
-    patience: Patience = field(default_factory=Patience)
 
 
 async def serve(home: Home, options: Options) -> None:
@@ -70,15 +67,23 @@ async def serve(home: Home, options: Options) -> None:
     clients = Clients(home.clients, keys.client_key)
     front = Front(home, keys, clients, options.boot_id, artifacts, context, options.listen)
     store = Store(home.database)
-    wanted = (home.logs, options.job_runner, options.patience, options.workers, options.gpus_per_worker)
-    cluster = options.cluster
-    executors, circumstances = ray_workers(*wanted, cluster, options.boot_id) if cluster else local_workers(*wanted)
+    cluster, wanted = options.cluster, options.wanted
+    placed = ray_workers(home.logs, wanted, cluster, options.boot_id) if cluster else local_workers(home.logs, wanted)
     front.queue = JobQueue(
-        store, artifacts, executors, home.work, home.logs, front.publish, circumstances, machine_boot(), options.idle_s
+        store,
+        artifacts,
+        placed.executors,
+        home.work,
+        home.logs,
+        front.publish,
+        placed.circumstances,
+        machine_boot(),
+        options.idle_s,
+        placed.lending,
     )
     front.queue.recover()
     housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
-    front.metrics = Metrics(store, executors, housekeeper)
+    front.metrics = Metrics(store, placed.executors, housekeeper)
     front.estimator = Estimator(store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,7 +108,7 @@ async def serve(home: Home, options: Options) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for executor in executors:
+        for executor in placed.executors:
             executor.end()
         front.close()
         zap.close()
@@ -122,6 +127,9 @@ def main() -> int:
         default=1,
         metavar="N",
         help="1 (default): many jobs at a time; more: one job sooner",
+    )
+    parser.add_argument(
+        "--most-gpus", type=int, metavar="N", help="for one job while no other waits (default: all; 1: lend none)"
     )
     parser.add_argument(
         "--cache-gb", type=float, default=CACHE_GB, metavar="GB", help="for plates and results (default %(default)g)"
@@ -148,7 +156,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if (arguments.executor == "ray") != (arguments.address is not None):
         parser.error("--executor ray and --address HOST:PORT belong together")
-    patience = Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s)
     home = Home(Path(home_folder()))
     try:
         cluster = (
@@ -158,14 +165,17 @@ def main() -> int:
         )
         options = Options(
             boot_id=arguments.boot_id,
-            job_runner=arguments.job_runner,
-            workers=arguments.workers,
-            gpus_per_worker=max(1, arguments.gpus_per_worker),
+            wanted=Wanted(
+                arguments.job_runner,
+                arguments.workers,
+                max(1, arguments.gpus_per_worker),
+                arguments.most_gpus,
+                Patience(arguments.cancel_s, arguments.silence_s, arguments.stall_s),
+            ),
             cache_gb=arguments.cache_gb,
             listen=arguments.listen,
             cluster=cluster,
             idle_s=arguments.idle_s,
-            patience=patience,
         )
         check_curve()
         home.create()

@@ -53,6 +53,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     action.add_argument("--listen", metavar="IP[:PORT]", help="listen there too, once a client is paired")
     action.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each GPU)")
     action.add_argument("--gpus-per-worker", type=int, metavar="N", help="more than 1: one job at a time, done sooner")
+    action.add_argument("--most-gpus", type=int, metavar="N", help="for one job while no other waits (default: all)")
     action.add_argument("--cache-gb", type=float, metavar="GB", help="for plates and results")
     action.add_argument("--executor", choices=["local", "ray"], help="where jobs run: this machine, or a Ray cluster")
     action.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster's head")
@@ -100,7 +101,8 @@ def start(arguments: argparse.Namespace) -> int:
         return tell(arguments, *found, "already running")
     boot_id = secrets.token_hex(16)  # process ids would not do: a Windows environment's python is a launcher
     options = ["--boot-id", boot_id]
-    for name in ("job_runner", "listen", "workers", "gpus_per_worker", "cache_gb", "executor", "address"):
+    valued = ("job_runner", "listen", "workers", "gpus_per_worker", "most_gpus", "cache_gb", "executor", "address")
+    for name in valued:
         if getattr(arguments, name) is not None:
             options += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     for name in ("allow_open_cluster", "no_shared_folder"):

@@ -4,7 +4,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ex4d.errors import InputError
@@ -29,6 +29,10 @@ class Device:
 
     name: str  # for people
     environment: Mapping[str, str]
+    gpus: tuple[Gpu, ...] = ()
+
+
+CPU = Device("CPU", {})
 
 
 def find_gpus() -> list[Gpu]:
@@ -61,17 +65,18 @@ def worker_devices(gpus: list[Gpu], workers: int | None = None, gpus_per_worker:
         InputError: there are not so many GPUs.
     """
     if not gpus:
-        return [Device("CPU", {}) for _ in range(workers or 1)]
+        return [CPU] * (workers or 1)
     if gpus_per_worker > len(gpus):
         raise InputError(f"--gpus-per-worker asks for {gpus_per_worker} GPUs, this machine has {len(gpus)} to use.")
     shares = [gpus[start : start + gpus_per_worker] for start in range(0, len(gpus), gpus_per_worker)]
     shares = [share for share in shares if len(share) == gpus_per_worker]
-    return [_device(shares[number % len(shares)]) for number in range(workers or len(shares))]
+    return [device_of(shares[number % len(shares)]) for number in range(workers or len(shares))]
 
 
-def _device(gpus: list[Gpu]) -> Device:
+def device_of(gpus: Sequence[Gpu]) -> Device:
+    """These GPUs together, at least one."""
     name = f"GPU {'+'.join(gpu.index for gpu in gpus)}: {gpus[0].name}"
-    return Device(name, {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)})
+    return Device(name, {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)}, tuple(gpus))
 
 
 def _gpu(line: str) -> Gpu | None:

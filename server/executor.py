@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .devices import CPU, Device
 from .pipe import DEFAULT_RUNNER
 from .worker_process import WorkerProcess, worker_command
 
@@ -143,8 +144,7 @@ class LocalExecutor:
         runner: module:function that does a job.
         patience: how long to wait for the worker.
         number: of this worker, from 0.
-        device: on which it works, for people.
-        environment: for the worker: which GPU it may see.
+        own: the GPUs that it has unless it is lent others.
     """
 
     def __init__(
@@ -153,18 +153,33 @@ class LocalExecutor:
         runner: str = DEFAULT_RUNNER,
         patience: Patience | None = None,
         number: int = 0,
-        device: str = "CPU",
-        environment: Mapping[str, str] | None = None,
+        own: Device = CPU,
     ) -> None:
-        self.device = device
+        self.own = own
+        self.using = own
         self._logs = logs
         self._runner = runner
         self._patience = patience or Patience()
         self._number = number
-        self._environment = dict(environment or {})
         self._process: _Life | None = None
         self._log = logging.getLogger("ex4d.server")
         self.last_report = time.monotonic()
+
+    @property
+    def device(self) -> str:
+        """On which it works, for people."""
+        return self.using.name
+
+    @property
+    def warm(self) -> bool:
+        """Whether there is a worker process, with whatever the last job has left loaded."""
+        return self._process is not None and self._process.alive
+
+    def use(self, device: Device) -> None:
+        """Have the next task done with other GPUs; for that the process has to end."""
+        if device.gpus != self.using.gpus:
+            self.end()
+        self.using = device
 
     @property
     def worker_pid(self) -> int | None:
@@ -239,7 +254,7 @@ class LocalExecutor:
             self.end()  # it died while it had nothing to do
         if self._process is None:
             output_log = self._logs / f"worker-{self._number}.out"
-            self._process = _Life(self._command(), output_log, self._environment)
+            self._process = _Life(self._command(), output_log, self.using.environment)
         return self._process
 
     def _command(self) -> list[str]:

@@ -17,9 +17,10 @@ from shared_protocol.messages import ErrorInfo, JobEvent, JobProgress, JobStatus
 
 from .artifacts import Artifacts
 from .attempt import Attempt, Ending, Kept, summary
-from .executor import Cancelled, Executor, Failed
+from .executor import Cancelled, Executor, Failed, LocalExecutor
 from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
 from .fingerprint import Circumstances
+from .lending import Lending, shares_gpus
 from .log import last_lines
 from .pace import Pace
 from .positions import Position, positions
@@ -51,6 +52,7 @@ class JobQueue:
         circumstances: make the keys of results; None: no result is used twice.
         machine: the name of this machine's present boot.
         idle_s: a worker without work for so long gives its memory back; an artist may want the GPU.
+        lending: of GPUs among the executors; None: each has its own.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class JobQueue:
         circumstances: Circumstances | None = None,
         machine: str = "",
         idle_s: float = IDLE_S,
+        lending: Lending | None = None,
     ) -> None:
         self.executors = executors
         self.attempts: dict[str, Attempt] = {}
@@ -76,6 +79,7 @@ class JobQueue:
         self._circumstances = circumstances
         self._machine = machine
         self._idle_s = idle_s
+        self._lending = lending
         self._log = logging.getLogger("ex4d.server")
         self._changed = asyncio.Event()  # the queue: a worker may have something to do
         self._moved = asyncio.Event()  # the same, for telling who waits
@@ -214,12 +218,27 @@ class JobQueue:
                 await self._record(finish)
             elif not executor.ready:
                 await self._make_ready(executor)
-            else:
+            elif self._may_begin(job, executor):
                 await self._run(job, executor)
+            else:
+                await self._wait_for_work(executor)
+
+    def _may_begin(self, job: StoredJob, executor: Executor) -> bool:
+        """Give the executor the GPUs that it should have for a job, unless another one has or gets them."""
+        if self._lending is None or not isinstance(executor, LocalExecutor):
+            return True
+        wide, others_wait, busy = shares_gpus(job.kind, job.params), self.queued > 1, self._busy()
+        if self._lending.holds_back(executor, others_wait, busy):
+            return False
+        self._lending.share_out(executor, wide, others_wait, busy)
+        return True
+
+    def _busy(self) -> list[Executor]:
+        return [attempt.executor for attempt in self.attempts.values()]
 
     async def _make_ready(self, executor: Executor) -> None:
         """Get an executor ready, unless enough others are for the jobs that wait."""
-        busy = [attempt.executor for attempt in self.attempts.values()]
+        busy = self._busy()
         others = self._preparing + sum(other.ready and other not in busy for other in self.executors)
         if self.queued <= others:
             await self._wait_for_work(executor)

@@ -2,39 +2,52 @@
 """Where the jobs run: worker processes on this machine, one for each GPU, or workers on a Ray cluster."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ex4d.errors import InputError
 
 from .devices import find_gpus, worker_devices
 from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
+from .lending import Lending
+from .pipe import DEFAULT_RUNNER
 from .ray_cluster import Cluster, count_gpus
 from .ray_executor import RayExecutor
 
-Placed = tuple[Sequence[LocalExecutor], Circumstances]
-"""Who does the jobs, and what their results depend on."""
+
+class Placed(NamedTuple):
+    """Who does the jobs."""
+
+    executors: Sequence[LocalExecutor]
+    circumstances: Circumstances  # what their results depend on
+    lending: Lending | None  # of GPUs among them
 
 
-def local_workers(logs: Path, runner: str, patience: Patience, workers: int | None, gpus_per_worker: int) -> Placed:
+@dataclass(frozen=True)
+class Wanted:
+    """How many workers, and for what."""
+
+    runner: str = DEFAULT_RUNNER  # module:function that does a job
+    workers: int | None = None  # None: one for each GPU
+    gpus_per_worker: int = 1
+    most_gpus: int | None = None  # for one job while no other waits; None: all of this machine
+    patience: Patience = field(default_factory=Patience)
+
+
+def local_workers(logs: Path, wanted: Wanted) -> Placed:
     """Workers on this machine; see `worker_devices`. Blocks for seconds."""
     gpus = find_gpus()
     executors = [
-        LocalExecutor(logs, runner, patience, number, device.name, device.environment)
-        for number, device in enumerate(worker_devices(gpus, workers, gpus_per_worker))
+        LocalExecutor(logs, wanted.runner, wanted.patience, number, device)
+        for number, device in enumerate(worker_devices(gpus, wanted.workers, wanted.gpus_per_worker))
     ]
-    return executors, Circumstances(runner, tuple(gpu.name for gpu in gpus))
+    circumstances = Circumstances(wanted.runner, tuple(gpu.name for gpu in gpus))
+    return Placed(executors, circumstances, Lending(executors, wanted.most_gpus or len(gpus)))
 
 
-def ray_workers(
-    logs: Path,
-    runner: str,
-    patience: Patience,
-    workers: int | None,
-    gpus_per_worker: int,
-    cluster: Cluster,
-    boot_id: str,
-) -> Placed:
+def ray_workers(logs: Path, wanted: Wanted, cluster: Cluster, boot_id: str) -> Placed:
     """Places on a cluster: by default as many as it has GPUs for now, one on the CPU where it has none.
 
     Args:
@@ -46,11 +59,11 @@ def ray_workers(
         InputError: it has not so many GPUs.
     """
     gpus = count_gpus(cluster)
-    each = gpus_per_worker if gpus else 0
+    each = wanted.gpus_per_worker if gpus else 0
     if each > gpus:
         raise InputError(f"--gpus-per-worker asks for {each} GPUs, the cluster has {gpus}.")
     executors = [
-        RayExecutor(logs, cluster, each, runner, patience, number)
-        for number in range(workers or (gpus // each if each else 1))
+        RayExecutor(logs, cluster, each, wanted.runner, wanted.patience, number)
+        for number in range(wanted.workers or (gpus // each if each else 1))
     ]
-    return executors, Circumstances(runner, ("ray", cluster.address, boot_id))
+    return Placed(executors, Circumstances(wanted.runner, ("ray", cluster.address, boot_id)), None)

@@ -4,8 +4,10 @@
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from .devices import Device
 from .executor import LocalExecutor, Outcome, Patience, Report, Task, WorkerLost
 from .pipe import DEFAULT_RUNNER
 from .ray_cluster import Cluster
@@ -32,7 +34,7 @@ class RayExecutor(LocalExecutor):
         patience: Patience | None = None,
         number: int = 0,
     ) -> None:
-        super().__init__(logs, runner, patience, number, f"Ray {cluster.address}", cluster.environment)
+        super().__init__(logs, runner, patience, number, Device(f"Ray {cluster.address}", cluster.environment))
         self._cluster = cluster
         self._gpus = gpus
         self._placed = False
@@ -83,7 +85,7 @@ class RayExecutor(LocalExecutor):
     def _tell(self, device: str) -> None:
         if device != self.device:
             self._log.info("worker place %d: %s", self._number, device)
-        self.device = device
+        self.using = replace(self.using, name=device)
 
     def _command(self) -> list[str]:
         command = ["server.ray_bridge", "--address", self._cluster.address, "--gpus", str(self._gpus)]
