@@ -3,7 +3,7 @@
 
 from fractions import Fraction
 
-from . import cameras, shots, solve
+from . import cameras, scene_match, shots, solve
 from .compat import fcurves_of
 from .errors import CameraPathError, ShotDataError
 from .job_files import JobFiles
@@ -52,7 +52,7 @@ def job_of(scene, frames, solved):
         "plate_path": str(plate),  # for whoever looks for the plate later: the server sees a copy
     }
     numbers = None
-    if state.plate_clip.source == "SEQUENCE":  # of which only the pictures used are sent
+    if scene_match.is_sequence(state):  # of which only the pictures used are sent
         first = number_of(plate) or 0
         numbers = range(first + frames.start, first + frames.stop)
         params |= {"fps": frame_rate(scene), "number_start": first, "plate_path": str(pattern_of(plate))}

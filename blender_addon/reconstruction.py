@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from . import cameras, coverage_strip, display_mesh, motion, plate_time, session, shots, solve
+from . import cameras, coverage_strip, display_mesh, motion, plate_time, scene_match, session, shots, solve
 from .display_arrays import STRIDES, DisplayArrays, read_display
 from .errors import DAMAGED, ShotDataError
 from .job_files import PACKED
@@ -44,8 +44,7 @@ def start(scene):
     solved = solve.read_solve(state.plate_clip, frames) if uses_solve(state) else None
     params, files = job_of(scene, frames, solved)
     state.asked_frames = len(frames)
-    if state.plate_clip.source == "SEQUENCE":  # which has the scene's rate
-        state.plate_fps = scene.render.fps / scene.render.fps_base
+    state.plate_fps = scene_match.plate_rate(scene)
     send = partial(_send, state.shot_id, params, folder)
     if files.is_slow:
         session.call("Gathering the plate's files", files.gather, on_done=send)

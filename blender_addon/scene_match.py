@@ -24,8 +24,8 @@ def match_scene(scene) -> str:
     # AgX and Filmic would re-grade the plate: its colours are final.
     scene.view_settings.view_transform = "Standard"
     whose = " (the scene's: pictures have none)" if is_sequence(state) else ""
-    size = f"{state.plate_width} x {state.plate_height}"
-    return f"Scene set from the plate: {size}, {state.plate_fps:.6g} fps{whose}, view transform Standard."
+    size, rate = f"{state.plate_width} x {state.plate_height}", f"{plate_rate(scene):.6g} fps"
+    return f"Scene set from the plate: {size}, {rate}{whose}, view transform Standard."
 
 
 def differs(scene) -> bool:
@@ -36,6 +36,11 @@ def differs(scene) -> bool:
     is_stretched = abs(render.pixel_aspect_x - render.pixel_aspect_y) > 1e-6
     is_faster = not is_sequence(state) and (render.fps, render.fps_base) != scene_rate(state.plate_fps)
     return size != (state.plate_width, state.plate_height) or is_stretched or is_faster
+
+
+def plate_rate(scene) -> float:
+    """Return the plate's frames per second: a movie's own, or the scene's for pictures, which have none."""
+    return scene.render.fps / scene.render.fps_base if is_sequence(scene.ex4d) else scene.ex4d.plate_fps
 
 
 def is_sequence(state) -> bool:

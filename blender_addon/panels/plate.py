@@ -21,7 +21,7 @@ class EX4D_PT_plate(SidebarPanel, Panel):
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
             size, length = f"{state.plate_width} x {state.plate_height}", f"{state.film_frames} frames"
-            layout.label(text=f"{size}, {length}, {state.plate_fps:.6g} fps", icon="BLANK1")
+            layout.label(text=f"{size}, {length}, {scene_match.plate_rate(context.scene):.6g} fps", icon="BLANK1")
             if scene_match.differs(context.scene):
                 layout.operator("ex4d.match_scene", icon="SCENE_DATA")
             if state.plate_notice and not state.is_reconstructed:

@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 import pytest
 from conftest import FRAMES, HEIGHT, WIDTH
+from drawing import draw_panels
 from pictures import write_sequence
 
 FIRST = 1001
@@ -121,11 +122,13 @@ def test_other_formats_come_in_alike(saved, bring, scene, tmp_path, plate_frames
     assert (state.film_start, state.film_frames, state.plate_width) == (7, FRAMES, WIDTH)
 
 
-def test_the_scene_keeps_its_rate(folder, bring, scene):
+def test_the_scene_keeps_its_rate(addon, folder, bring, scene):
     scene.render.fps, scene.render.fps_base = 24, 1.001
     state = bring(bpy.ops.ex4d.import_plate, filepath=str(folder / "plate.1001.png"))
     assert (scene.render.fps, scene.render.fps_base) == (24, pytest.approx(1.001))
     assert state.plate_fps == pytest.approx(24000 / 1001)
+    scene.render.fps, scene.render.fps_base = 25, 1.0
+    assert any("5 frames, 25 fps" in text for text in draw_panels(addon)), "the scene's rate is the pictures'"
 
 
 # ------------------------------------------------------------------------------------------------- from the open file
