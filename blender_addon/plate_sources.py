@@ -89,16 +89,22 @@ def strip_source(strip) -> Source:
     return Source(first, first=numbers[0], last=numbers[1], **place)
 
 
-def plane_source(item) -> Source | None:
-    """Return what an image plane shows: an object with a movie or pictures on its material; None for anything else."""
-    for image, user in _pictures_on(item):
-        if image is not None and image.source in SHOWN:
-            path = shots.absolute(image.filepath)
-            if image.source == "MOVIE":
-                return Source(path, frame_start=user.frame_start - user.frame_offset)
-            if picture_files.is_picture(path):
-                return Source(path, shift=user.frame_start - 1 - user.frame_offset)
-    return None
+def shown_on(item):
+    """Return (image, image user) of what plays on an object's material, or on an image Empty; None for anything else.
+
+    Asks no disk: the button is drawn by it.
+    """
+    pictures = ((image, user) for image, user in _pictures_on(item) if image is not None and image.source in SHOWN)
+    return next(pictures, None)
+
+
+def plane_source(item) -> Source:
+    """Return what an image plane shows as a source."""
+    image, user = shown_on(item)
+    path = shots.absolute(image.filepath)
+    if image.source == "MOVIE":
+        return Source(path, frame_start=user.frame_start - user.frame_offset)
+    return Source(path, shift=user.frame_start - 1 - user.frame_offset)  # Blender counts the files' own numbers
 
 
 def _pictures_on(item):

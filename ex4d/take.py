@@ -39,6 +39,7 @@ from ex4d.storage import file_sha256
 from ex4d.takes import Take, read_take_clips, take_folder, write_take, write_take_clips
 from ex4d.video import Clip
 
+SAME_LENS = 1e-3  # share of the focal length by which two numbers for one lens may differ
 TOLD = ("color.mkv", "mask.mkv")  # what an engine is told, as an artist may have changed it
 SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")  # what a take is made from, beside its camera
 
@@ -116,6 +117,11 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
     if focal_px is None:
         focal_px, notice = guessed_focal_px(width)
         notices.append(notice)
+    if lens is not None and options.convention == "exact" and abs(focal_px / lens.focal - 1) > SAME_LENS:
+        notices.append(
+            f"The lens ({focal_px:.1f} px) differs from the one whose distortion was undone ({lens.focal:.1f} px): one of "
+            "them is wrong."
+        )
     intrinsics = cameras.intrinsics if cameras is not None else pinhole_intrinsics(focal_px, width, height)
     audio, missing = plate_sound(clip)
     return shot_from(clip, depth, intrinsics, options.convention, (*notices, *missing), cameras, audio)

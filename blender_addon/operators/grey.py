@@ -28,7 +28,7 @@ def no_strip(context):
 
 
 def no_image_plane(context):
-    is_there = plate_sources.plane_source(context.object) is not None
+    is_there = plate_sources.shown_on(context.object) is not None
     return None if is_there else "Select an object that shows a movie or an image sequence first"
 
 

@@ -220,6 +220,12 @@ def test_without_a_solved_camera_the_axis_comes_to_the_middle_and_the_lens_is_th
     assert np.abs(shot.frames[0, 12:-12, 12:-12].astype(int) - moved[12:-12, 12:-12]).max() <= 6
 
 
+def test_another_lens_than_the_distortions_is_told(plate):
+    lens = lens_distortion(LENSES["polynomial"])
+    shot = reconstruct(plate, ReconstructOptions(depth="preview", lens_distortion=lens, focal_px=300.0))
+    assert any("differs from the one whose distortion was undone (266.7 px)" in notice for notice in shot.notices)
+
+
 def test_a_job_undoes_it_and_the_shot_remembers_with_what(plate, tmp_path):
     (tmp_path / "job").mkdir()
     wide = f"{LENSES['polynomial'].replace('y=95', 'y=90')},aspect=1.5"
