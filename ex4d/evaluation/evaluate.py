@@ -124,7 +124,7 @@ def evaluate_take(
             "fps": f"{shot.fps.numerator}/{shot.fps.denominator}",
             "take_version": take.version,
             "evaluated_version": ex4d.__version__,
-            "truth": None if truth_files is None else str(truth_files.path),
+            "truth": None if truth_files is None else str(truth_files.path.resolve()),
             "true_frames": [] if truth is None else truth.frame.tolist(),
             "flicker_against": "truth" if truth is not None and len(truth.frame) == len(result) else "plate",
         },

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ex4d.camera import Array
 from ex4d.errors import InputError, MachineError
-from ex4d.evaluation.perceptual import package
+from ex4d.evaluation.perceptual import packages
 from ex4d.progress import ProgressCallback, track
 from ex4d.video import read_video
 
@@ -37,8 +37,8 @@ def fid(
         MachineError: a package is missing, or the weights are no such weights.
         InputError, VideoError: a set has too few frames, or a file cannot be read.
     """
-    torch, fids = package("torch", "torch"), package("torchmetrics.image.fid", "torchmetrics")
-    package("torch_fidelity", "torch-fidelity")
+    modules = ("torch", "torchmetrics.image.fid", "torch_fidelity", "safetensors")
+    torch, fids, *_ = packages("FID", modules, "torchmetrics torch-fidelity safetensors")
     _only_weights(weights)
     try:
         judge = fids.FrechetInceptionDistance(feature_extractor_weights_path=str(weights), antialias=False)
@@ -74,7 +74,7 @@ def fvd(
         MachineError: a package is missing, or the weights are no such weights.
         InputError, VideoError: a set has too few clips, a clip too few frames, or a file cannot be read.
     """
-    torch, fvds = package("torch", "torch"), package("cdfvd.fvd", "cd-fvd")
+    torch, fvds, _ = packages("FVD", ("torch", "cdfvd.fvd", "safetensors"), "cd-fvd safetensors")
     counts = len(ours), len(true)
     if min(counts) < 2:
         raise InputError(f"FVD needs at least 2 clips in each set, got {counts[0]} and {counts[1]}.")
@@ -99,7 +99,6 @@ def _long_enough(file: Path, frames: Array) -> Array:
 
 def _only_weights(weights: Path) -> None:
     """Refuse a file that could run code when a package opens it, or MachineError."""
-    package("safetensors", "safetensors")
     from ex4d.generation.wan.tensors import read_tensors
 
     read_tensors(weights, "docs/evaluation.md says where these weights come from.")

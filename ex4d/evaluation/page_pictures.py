@@ -3,7 +3,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -15,30 +15,48 @@ COLUMNS = 6
 THUMBNAIL_PX = 280  # longer side
 JPEG_QUALITY = 88
 DIFFERENCE_GAIN = 4
+Clip = Array | Mapping[int, Array]  # pictures by frame, uint8 [h, w, 3]
 
 
 def pictures(sides: Sequence[Side]) -> str:
-    """Frames of all sides, and what differs where two have one size."""
-    first = sides[0]
-    owner = first.name if len(sides) > 1 else ""
-    rows = [("Mesh", owner, first.mesh, "a"), ("Result", owner, first.result, "a")]
-    for second in sides[1:]:
-        if first.result.shape == second.result.shape:
-            change = cv2.absdiff(first.result, second.result)
-            gained = np.minimum(change.astype(np.uint16) * DIFFERENCE_GAIN, 255).astype(np.uint8)
-            rows.append((f"Difference, {DIFFERENCE_GAIN} times", "", gained, "d"))
-        rows += [("Result", second.name, second.result, "b"), ("Mesh", second.name, second.mesh, "b")]
-    counts = [len(side.result) for side in sides]
-    times = np.linspace(0, 1, min(COLUMNS, max(counts)))
-    head = "".join(f"<th>{_frame_numbers([round(t * (count - 1)) for count in counts])}</th>" for t in times)
+    """Frames of all sides, their truth, and what differs where two have one size."""
+    frames = [_chosen(side, sides) for side in sides]
+    head = "".join(f"<th>{_frame_numbers(numbers)}</th>" for numbers in zip(*frames, strict=True))
     body = ""
-    for label, owner, clip, kind in rows:
-        cells = "".join(f"<td>{_image(clip[round(t * (len(clip) - 1))])}</td>" for t in times)
-        body += f'<tr><th class="{kind}">{label}<small>{html.escape(owner)}</small></th>{cells}</tr>'
+    for label, side, clip in _rows(sides, frames[0]):
+        kind = "" if side is None else "ab"[side]
+        name = html.escape(sides[side].name) if side is not None and len(sides) > 1 else ""
+        cells = "".join(f"<td>{_image(clip[number])}</td>" for number in frames[side or 0])
+        body += f'<tr><th class="{kind}">{label}<small>{name}</small></th>{cells}</tr>'
     return f'<table class="sheet"><tr><th></th>{head}</tr>{body}</table>'
 
 
-def _frame_numbers(numbers: list[int]) -> str:
+def _rows(sides: Sequence[Side], frames: list[int]) -> Iterator[tuple[str, int | None, Clip]]:
+    """Label, whose it is, and pictures by frame, from top to bottom."""
+    first = sides[0]
+    yield "Mesh", 0, first.mesh
+    yield "Result", 0, first.result
+    if first.truth.keys() >= set(frames):
+        yield "Truth", None, first.truth
+    for number, other in enumerate(sides[1:], 1):
+        if first.result.shape == other.result.shape:
+            change = cv2.absdiff(first.result, other.result)
+            gained = np.minimum(change.astype(np.uint16) * DIFFERENCE_GAIN, 255).astype(np.uint8)
+            yield f"Difference, {DIFFERENCE_GAIN} times", None, gained
+        yield "Result", number, other.result
+        yield "Mesh", number, other.mesh
+
+
+def _chosen(side: Side, sides: Sequence[Side]) -> list[int]:
+    """Some frames of a side, evenly; those of which the truth is known where that is the same for all."""
+    known = sorted(sides[0].truth)
+    if known and all(len(one.result) == len(side.result) for one in sides):
+        return [known[round(t * (len(known) - 1))] for t in np.linspace(0, 1, min(COLUMNS, len(known)))]
+    count = min(COLUMNS, max(len(one.result) for one in sides))
+    return [round(t * (len(side.result) - 1)) for t in np.linspace(0, 1, count)]
+
+
+def _frame_numbers(numbers: Sequence[int]) -> str:
     return f"frame {numbers[0]}" if len(set(numbers)) == 1 else f"frames {', '.join(map(str, numbers))}"
 
 

@@ -2,6 +2,7 @@
 """LPIPS by torchmetrics, where it and AlexNet's weights are on this machine. Nothing is downloaded."""
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ def lpips_distances(pictures: Array, truth: Array, progress: ProgressCallback | 
     Raises:
         MachineError: a package or the weights are missing; the message tells what to do.
     """
-    torch, lpip = package("torch", "torch"), package("torchmetrics.image.lpip", "torchmetrics")
-    package("torchvision", "torchvision")
+    torch, lpip, _ = packages("LPIPS", ("torch", "torchmetrics.image.lpip", "torchvision"), "torchmetrics torchvision")
     weights = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET
     if not weights.is_file():
         raise MachineError(f"AlexNet's weights are not here: put torchvision's {ALEXNET} into {weights.parent}")
@@ -39,17 +39,18 @@ def lpips_distances(pictures: Array, truth: Array, progress: ProgressCallback | 
         ]
 
 
-def package(module: str, name: str) -> Any:
-    """A module of another package.
+def packages(judge: str, modules: Sequence[str], names: str) -> list[Any]:
+    """Modules of other packages.
 
     Args:
-        module: to import.
-        name: under which pip knows the package.
+        judge: what needs them.
+        modules: to import.
+        names: of the packages, as pip knows them.
 
     Raises:
-        MachineError: it is not installed.
+        MachineError: one is not installed.
     """
     try:
-        return importlib.import_module(module)
+        return [importlib.import_module(module) for module in modules]
     except ImportError as error:
-        raise MachineError(f"the package {name} is not installed: pip install {name}") from error
+        raise MachineError(f"{judge} needs packages that are not installed: pip install {names}") from error

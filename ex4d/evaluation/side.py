@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A measured take as a page shows it: its figures and its clips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ex4d.camera import Array
-from ex4d.errors import InputError
+from ex4d.errors import Ex4dError, InputError
 from ex4d.evaluation.record import FILE, Evaluation, read_evaluation
+from ex4d.evaluation.truth import true_pictures
 from ex4d.progress import ProgressCallback
 from ex4d.storage import file_sha256
 from ex4d.video import read_video
@@ -21,6 +22,7 @@ class Side:
     result: Array  # uint8 [N, h, w, 3]
     mesh: Array  # uint8 [N, h, w, 3]
     stale: bool  # whether the result was painted again after it was measured
+    truth: dict[int, Array] = field(default_factory=dict)  # true pictures by the take's frame, uint8 [h, w, 3]
 
 
 def read_side(path: Path, name: str | None = None, progress: ProgressCallback | None = None) -> Side:
@@ -41,7 +43,18 @@ def read_side(path: Path, name: str | None = None, progress: ProgressCallback | 
                 f"'{folder}' has {len(clip)} frames, {evaluation.frame_count} were measured. Measure the take again."
             )
     stale = evaluation.hashes.get("result.mkv") != file_sha256(folder / "result.mkv", "Hashing", progress)
-    return Side(name or _short_name(folder), evaluation, clips[0], clips[1], stale)
+    return Side(name or _short_name(folder), evaluation, clips[0], clips[1], stale, _truth(evaluation))
+
+
+def _truth(evaluation: Evaluation) -> dict[int, Array]:
+    """What the figures were measured against, where it still lies there: the figures do not need it."""
+    path = evaluation.about.get("truth")
+    if not isinstance(path, str):
+        return {}
+    try:
+        return dict(zip(*true_pictures(Path(path), evaluation.frame_count), strict=True))
+    except Ex4dError:
+        return {}
 
 
 def _short_name(folder: Path) -> str:

@@ -55,17 +55,13 @@ def read_truth(
     Raises:
         InputError, VideoError, DepthError, CameraError: a file is missing, damaged or does not fit.
     """
+    numbers, color = true_pictures(path, frame_count)
+    stored = frame_count
     if path.is_dir():
-        numbers, color = _pictures(path / "truth", frame_count)
         camera = camera or _first(path, ("second_camera.npz",))
         depth = depth or _first(path, tuple(name.format("truth_depth") for name in DEPTHS))
         plate_depth = plate_depth or _first(path, tuple(name.format("depth") for name in DEPTHS))
         stored = len([file for file in (path / "truth").iterdir() if file.suffix in PICTURES])
-    else:
-        color = read_video(path).frames
-        if len(color) != frame_count:
-            raise InputError(f"'{path}' has {len(color)} frames, the take has {frame_count}. Give one for each.")
-        numbers, stored = list(range(frame_count)), frame_count
     cameras = None if camera is None else read_camera_path(camera)
     if cameras is not None and len(cameras) < frame_count:
         raise InputError(f"The true camera '{camera}' has {len(cameras)} frames, the take has {frame_count}.")
@@ -80,6 +76,16 @@ def read_truth(
         None if plate_depth is None else z_depth(plate_depth, plate_count),
         cameras,
     )
+
+
+def true_pictures(path: Path, frame_count: int) -> tuple[list[int], Array]:
+    """The true pictures in a video or folder: of which frames of the take, and uint8 [K, h, w, 3]."""
+    if path.is_dir():
+        return _pictures(path / "truth", frame_count)
+    color = read_video(path).frames
+    if len(color) != frame_count:
+        raise InputError(f"'{path}' has {len(color)} frames, the take has {frame_count}. Give one for each.")
+    return list(range(frame_count)), color
 
 
 def z_depth(path: Path, count: int) -> Array:

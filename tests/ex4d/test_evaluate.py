@@ -245,6 +245,16 @@ def test_the_command_writes_figures_and_a_page_with_both_names_and_every_metric(
         assert outside not in text
 
 
+def test_the_page_shows_the_truth_while_it_is_there(painted, small, tmp_path):
+    path = tmp_path / "truth.mkv"
+    write_video(path, small.color, Fraction(24), "ffv1")
+    found = evaluate_take(painted, "one", TruthFiles(path))
+    write_evaluation(tmp_path, dataclasses.replace(found, about=found.about | {"folder": str(painted / "takes/one")}))
+    assert '<th class="">Truth<' in page([read_side(tmp_path)])
+    path.unlink()
+    assert "Truth<" not in page([read_side(tmp_path)])
+
+
 def test_the_page_marks_the_better_figure_and_says_when_both_are_alike():
     picture = np.zeros((2, 40, 40, 3), np.uint8)
 

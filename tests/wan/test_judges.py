@@ -154,5 +154,5 @@ def test_a_missing_package_is_named(clips, tmp_path, monkeypatch, judge, missing
     monkeypatch.setitem(sys.modules, missing, None)
     for module in [module for module in sys.modules if module.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(MachineError, match=f"pip install {name}"):
+    with pytest.raises(MachineError, match=f"pip install .*{name}"):
         judge(clips["near"], clips["true"], tmp_path / "none.pth")
