@@ -119,8 +119,8 @@ def reconstruct(plate: Path, options: ReconstructOptions, progress: ProgressCall
         notices.append(notice)
     if lens is not None and options.convention == "exact" and abs(focal_px / lens.focal - 1) > SAME_LENS:
         notices.append(
-            f"The lens ({focal_px:.1f} px) differs from the one whose distortion was undone ({lens.focal:.1f} px): one of "
-            "them is wrong."
+            f"The lens ({focal_px:.1f} px) differs from the one whose distortion was undone ({lens.focal:.1f} px): one "
+            "of them is wrong."
         )
     intrinsics = cameras.intrinsics if cameras is not None else pinhole_intrinsics(focal_px, width, height)
     audio, missing = plate_sound(clip)
