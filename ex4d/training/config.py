@@ -40,7 +40,7 @@ class TrainConfig:
     erosion_px: int = -1  # side of the block by which masks shrink; -1: 2 to 8 at random, as in the release
     sharding: Sharding = "none"  # full: the network's weights are shared out among all GPUs
     gradient_checkpointing: bool = True  # compute each block twice rather than remember it
-    compiled: bool = False  # have torch.compile fuse the small steps of each block
+    compiled: bool = False  # have torch.compile fuse the small steps of each block; clips of one size
     save_every: int = 100  # steps between checkpoints
     keep: int = 3  # newest checkpoints that stay
     held_out_videos: int = 0  # videos that validation has for itself

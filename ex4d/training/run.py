@@ -76,7 +76,7 @@ def train(config: TrainConfig, progress: ProgressCallback | None = None) -> Trai
 def _trained(config: TrainConfig, accelerator: Accelerator, progress: ProgressCallback | None) -> Trained:
     dataset = Dataset(config.dataset)
     records = dataset.index.records
-    chosen = select(records, config.held_out_videos, config.batch_size)
+    chosen = select(records, config.held_out_videos, config.batch_size, config.compiled)
     if config.tensorboard:
         need_tensorboard()
     files = _files(config)

@@ -20,16 +20,17 @@ class Selection:
     commercial_use: bool | None  # whether its depth allows paid work; None when only its maker knows
 
 
-def select(records: Sequence[Record], held_out_videos: int, batch_size: int) -> Selection:
+def select(records: Sequence[Record], held_out_videos: int, batch_size: int, compiled: bool = False) -> Selection:
     """Divide the clips; no video is in both parts.
 
     Args:
         records: of all clips.
         held_out_videos: how many videos are only judged by.
         batch_size: clips that are computed at once, which then have one size.
+        compiled: whether blocks are compiled: each size once, and after eight of them none any more.
 
     Raises:
-        InputError: nothing is left to learn from, or clips of a batch would differ in size.
+        InputError: nothing is left to learn from, or clips would differ in size that may not.
     """
     if not records:
         raise InputError("The dataset holds no clip. Add videos with `ex4d train prepare`.")
@@ -40,11 +41,14 @@ def select(records: Sequence[Record], held_out_videos: int, batch_size: int) -> 
             f"Set it to {len(videos) - 1} or less."
         )
     sizes = sorted({(record.frame_count, record.height, record.width) for record in records})
-    if batch_size > 1 and len(sizes) > 1:
+    if len(sizes) > 1 and (batch_size > 1 or compiled):
         shown = ", ".join("x".join(map(str, size)) for size in sizes[:3])
+        asked, cure = f"batch_size is {batch_size}", "Set it to 1 and use accumulation instead"
+        if compiled:
+            asked, cure = "compiled is true", "Set it to false, and batch_size to 1"
         raise InputError(
-            f"batch_size is {batch_size}, but the clips have {len(sizes)} different sizes ({shown}). Set it to 1 and "
-            "use accumulation instead, or prepare the dataset with one --size."
+            f"{asked}, but the clips have {len(sizes)} different sizes ({shown}). {cure}, or prepare the dataset with "
+            "one --size."
         )
     kept_out = set(videos[:held_out_videos])
     learned = tuple(number for number, record in enumerate(records) if record.source_sha256 not in kept_out)

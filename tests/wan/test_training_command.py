@@ -184,6 +184,8 @@ def test_what_cannot_be_learned_from_is_refused(studio, tmp_path, weights):
             command("run", "--config", config_file(tmp_path, studio, **settings))
     with pytest.raises(InputError, match="2 different sizes"):
         select([record(0, "a"), record(1, "b", width=48)], 0, 2)
+    with pytest.raises(InputError, match=r"compiled is true, .* 2 different sizes"):
+        select([record(0, "a"), record(1, "b", width=48)], 0, 1, compiled=True)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(studio, tmp_path, weights):
