@@ -16,6 +16,37 @@ def sequencer_strips(scene):
     return editor.strips if hasattr(editor, "strips") else editor.sequences  # `sequences` until 4.3
 
 
+def all_strips(scene):
+    """Return the scene's strips, those in meta strips too; without making an edit."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips_all if hasattr(editor, "strips_all") else editor.sequences_all)
+
+
+def strips_in(meta):
+    """Return the collection of strips in a meta strip."""
+    return meta.strips if hasattr(meta, "strips") else meta.sequences
+
+
+def set_strip_range(strip, begin, count):
+    """Let a strip show these scene frames; 5.1 deprecated the older names."""
+    if hasattr(strip, "left_handle"):
+        strip.right_handle, strip.left_handle = begin + count, begin
+    else:
+        strip.frame_final_end, strip.frame_final_start = begin + count, begin
+
+
+def new_wipe(strips, name, channel, first, second):
+    """Add a wipe from one strip to another, over the frames that both show."""
+    known = strips.bl_rna.functions["new_effect"].parameters.keys()
+    inputs = ("input1", "input2") if "input1" in known else ("seq1", "seq2")  # until 4.4
+    begin, count = strip_range(first)
+    length = {"length": count} if "length" in known else {"frame_end": begin + count}  # until 4.5
+    settings = {**length, **dict(zip(inputs, (first, second), strict=True))}
+    return strips.new_effect(name=name, type="WIPE", channel=channel, frame_start=begin, **settings)
+
+
 def show_in_sequencers(scene):
     """Let the sequencers that show no scene yet show this one: 5.0 and later no longer follow the window's scene."""
     for workspace in bpy.data.workspaces:
@@ -106,6 +137,22 @@ def use_nodes(material):
     if material.node_tree is None:
         material.use_nodes = True
     return material.node_tree
+
+
+def compositor_tree(scene):
+    """Return the nodes that composite the scene's renders; where there are none, ones that pass the render on."""
+    if not hasattr(scene, "compositing_node_group"):  # until 4.5
+        if scene.node_tree is None or not scene.use_nodes:
+            scene.use_nodes = True
+        return scene.node_tree
+    if scene.compositing_node_group is None:
+        tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        layers, output = tree.nodes.new("CompositorNodeRLayers"), tree.nodes.new("NodeGroupOutput")
+        output.location.x = 400
+        tree.links.new(layers.outputs["Image"], output.inputs[0])
+        scene.compositing_node_group = tree
+    return scene.compositing_node_group
 
 
 def strip_range(strip):

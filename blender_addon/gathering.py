@@ -39,9 +39,9 @@ def _point_to(shot_id, source, target):
     if scene is None:
         return
     with session.undo_step("Gather Files"):
-        owners = [*bpy.data.images, *(s for s in compat.sequencer_strips(scene) if hasattr(s, "filepath"))]
-        for owner in owners:
-            path = shots.absolute(owner.filepath) if owner.filepath else None
-            if path is not None and path.is_relative_to(source):
-                owner.filepath = shots.stored(target / path.relative_to(source))
+        for owner in (*bpy.data.images, *bpy.data.sounds, *compat.all_strips(scene)):
+            name = next((name for name in ("filepath", "directory") if hasattr(owner, name)), None)
+            stored = getattr(owner, name) if name is not None else ""
+            if stored and (path := shots.absolute(stored)).is_relative_to(source):
+                setattr(owner, name, shots.stored(target / path.relative_to(source)))
     session.current.notice = f"The shot lies in {target} now. Save the file once more."

@@ -23,7 +23,7 @@ MAX_STEPS, MAX_EROSION_PX = 200, 64
 MAX_SEED = 2**31 - 1  # that a property holds; the library takes more
 PROPERTIES = (
     *("engine", "quality", "use_steps", "steps", "use_erosion", "erosion_px"),
-    *("prompt", "negative_prompt", "seed"),
+    *("prompt", "negative_prompt", "seed", "use_depth_pass", "use_clean_plate"),
 )
 
 
@@ -37,6 +37,10 @@ def params_of(state):
         state: of the scene, or a planned take.
     """
     params = {"engine": state.engine, "seed": state.seed}
+    if state.use_depth_pass:
+        params["depth_pass"] = True
+    if state.use_clean_plate:
+        params["clean_plate"] = True
     if not paints_with_model(state):
         return params
     if state.quality != DEFAULT_QUALITY:

@@ -7,8 +7,8 @@ from functools import partial
 
 from . import painting, session, shots
 from .errors import DAMAGED, ArtistError, ShotDataError
+from .take_files import RECORD
 
-RECORD = "take.json"
 UNREADABLE, GONE = "cannot be read", "files are gone"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 
-from . import estimates, job_picture, painting, path_sampling, session, shots, take_list, takes
+from . import estimates, job_picture, painting, path_sampling, session, shots, take_files, take_list, takes
 from .errors import DAMAGED, ArtistError, ShotDataError
 from .session import Step
 from .shared_protocol.events import JobCancelled, JobDone, JobFailed, JobProgress
@@ -82,7 +82,7 @@ def render(context):
     scene, state = context.scene, context.scene.ex4d
     name = shots.safe_name(state.take_name)
     known = take_list.find(state, name)
-    if (takes.take_folder(scene, name) / take_list.RECORD).exists() or (known is not None and not known.is_planned):
+    if (takes.take_folder(scene, name) / take_files.RECORD).exists() or (known is not None and not known.is_planned):
         raise ShotDataError(f"Take {name} exists already. Choose another name.")
     if known is not None:
         raise ShotDataError(f"Take {name} is planned already: render it from the list, or choose another name.")
@@ -131,7 +131,7 @@ def _check(scene, item):
         raise ShotDataError("A take's name may have letters, digits, dots, dashes and underscores. Rename it.")
     if [known.name for known in scene.ex4d.takes].count(item.name) > 1:
         raise ShotDataError(f"Two takes are called {item.name}. Rename one.")
-    if (takes.take_folder(scene, item.name) / take_list.RECORD).exists():
+    if (takes.take_folder(scene, item.name) / take_files.RECORD).exists():
         raise ShotDataError(f"Take {item.name} lies beside the shot already. Rename this one.")
 
 
@@ -182,7 +182,7 @@ def _write_path(sampled, frame_start, folder):
 
 def _copy_path(source, folder):
     try:
-        makes = takes.size_and_length(source / "camera.npz")
+        makes = take_files.size_and_length(source / "camera.npz")
         shutil.copyfile(source / "camera.npz", folder / "camera.npz")
         scene_file = source / path_sampling.SCENE_FILE
         if scene_file.exists():

@@ -3,7 +3,7 @@
 
 from bpy.types import Panel, UIList
 
-from .. import job_picture, take_list, take_queue, thumbnails
+from .. import job_picture, sequencer, take_list, take_queue, thumbnails
 from ..session import Step
 from . import check
 from .parts import PICTURE_SCALE, SidebarPanel, facts, is_under_way, job_text, outcome, wrapped
@@ -51,6 +51,8 @@ class EX4D_PT_result(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator("ex4d.load_result", icon="SEQUENCE")
         row.operator_menu_enum("ex4d.load_result", "part", text="", icon="DOWNARROW_HLT")
+        self.draw_comparison(layout, context, state)
+        layout.operator_menu_enum("ex4d.use_result", "use", text="Use Result", icon="OUTLINER_OB_IMAGE")
         if item is not None:
             check.draw(layout, context, state, item)
         layout.operator("ex4d.hand_over", icon="EXPORT")
@@ -85,6 +87,18 @@ class EX4D_PT_result(SidebarPanel, Panel):
         elif item.summary not in (take_list.GONE, take_list.UNREADABLE):
             layout.template_icon(icon_value=thumbnails.icon_id(context.scene, item.name), scale=THUMBNAIL_SCALE)
         layout.prop(item, "notes")
+
+    def draw_comparison(self, layout, context, state):
+        """The wipe between the selected take and the plate or another one."""
+        row = layout.row(align=True)
+        row.operator_menu_enum("ex4d.compare_take", "other", text="Compare", icon="MOD_LENGTH")
+        wipe = sequencer.wipe_strip(context.scene, state.shot_id)
+        if wipe is None:
+            return
+        row.operator("ex4d.stop_comparing", text="", icon="X")
+        row = layout.row()
+        row.use_property_decorate = True  # this one can be keyed
+        row.prop(wipe, "effect_fader", text="Wipe")
 
     def draw_planned(self, layout, item):
         """The settings of a take that is not rendered yet."""

@@ -47,3 +47,6 @@ def draw_painting(layout, owner):
     model.prop(owner, "prompt", placeholder="The release's")
     model.prop(owner, "negative_prompt", text="Negative", placeholder="The release's")
     body.prop(owner, "seed")
+    passes = body.column(heading="Passes")
+    passes.prop(owner, "use_depth_pass")
+    passes.prop(owner, "use_clean_plate")

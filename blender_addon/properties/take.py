@@ -59,6 +59,20 @@ class PaintingProperties:
         description="The same seed paints the unseen part the same way; another one paints another version",
         min=0,
     )
+    use_depth_pass: BoolProperty(
+        name="Depth Pass",
+        description=(
+            "Also bring the depth of the new view, as 32-bit OpenEXR pictures in shot units: about 2 MB for each "
+            "picture of a million pixels. Where the take was painted it is a guess"
+        ),
+    )
+    use_clean_plate: BoolProperty(
+        name="Clean Plate",
+        description=(
+            "Also bring what the plate shows of the background at any time, seen from the new camera: without what "
+            "moves, and black where nothing was ever filmed. For plates whose camera stands still"
+        ),
+    )
 
 
 class TakeProperties(PaintingProperties):

@@ -120,8 +120,8 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     needs = [text for text, _ in addon.estimates.said(scene)]
     assert re.match(r"About \d+ s, from the last take with these settings on this server\.", needs[0])
     assert state.take_coverage == checked.partition("\n")[2], "the check foretold the take"
-    strips = {strip.name: strip for strip in addon.compat.sequencer_strips(scene)}
-    assert set(strips) == {"plate plate", "take_01"}
+    strips = {strip.name: strip for strip in addon.compat.all_strips(scene)}
+    assert set(strips) == {"plate", "plate plate", "take_01"}
     assert strips["take_01"].channel > strips["plate plate"].channel
     for strip in strips.values():
         assert addon.compat.strip_range(strip) == (1, FRAMES)
@@ -132,6 +132,60 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     for name in ("camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"):
         assert (folder / name).stat().st_size > 0
     bpy.ops.wm.save_mainfile()
+
+
+MAKE_PLATE_WITH_SOUND = """
+import sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from ex4d.audio import Audio
+from ex4d.video import write_video
+frames = np.full((6, 48, 64, 3), 90, np.uint8)
+frames[:, ::3, ::2] = 140
+for n in range(6):
+    frames[n, 12:36, 4 + 8 * n : 16 + 8 * n] = (230, 40, 20)
+sound = (8000 * np.sin(np.arange(12000) * 0.06)).astype(np.int16)[:, None]
+write_video(Path(sys.argv[1]), frames, Fraction(24), "ffv1", audio=Audio(sound, 48000, "mono"))
+depth = np.where((frames == (230, 40, 20)).all(axis=3), 3.0, 6.0).astype(np.float32)
+np.savez(sys.argv[2], depth=depth)
+"""
+
+
+def test_the_passes_and_the_sound_come_along(connected, saved, scene, tmp_path):
+    addon, state = connected, scene.ex4d
+    files = str(tmp_path / "plate.mkv"), str(tmp_path / "depth.npz")
+    subprocess.run([PYTHON, "-c", MAKE_PLATE_WITH_SOUND, *files], cwd=REPOSITORY, check=True, timeout=60)
+    bpy.ops.ex4d.import_plate(filepath=files[0])
+    state.depth_source, state.depth_file = "file", files[1]
+    bpy.ops.ex4d.reconstruct()
+    finish(addon)
+    bpy.ops.ex4d.add_camera()
+    scene.camera.location.x = 0.4
+    scene.camera.keyframe_insert("location", frame=1)
+    state.engine, state.use_depth_pass, state.use_clean_plate = "preview", True, True
+    bpy.ops.ex4d.render_take()
+    finish(addon)
+    for part in ("DEPTH", "CLEAN", "MATTE", "MESH"):
+        bpy.ops.ex4d.load_result(part=part)
+        finish(addon)
+    strips = {strip.name: strip for strip in addon.compat.all_strips(scene)}
+    passes = {f"take_01 {name}" for name in ("depth", "clean plate", "matte", "mesh")}
+    assert passes < set(strips)
+    assert all(strips[name].mute for name in passes)
+    assert len(strips["take_01 depth"].elements) == FRAMES
+    told = json.loads((addon.takes.take_folder(scene, "take_01") / "depth" / "depth.json").read_text(encoding="utf-8"))
+    assert told["nearest"] == pytest.approx(3.0, rel=0.02)
+    if bpy.app.build_options.audaspace:
+        sound = strips["plate plate sound"]
+        assert addon.compat.strip_range(sound) == (1, FRAMES)
+        assert sound.channel < strips["plate plate"].channel < strips["take_01"].channel
+    bpy.ops.ex4d.use_result(use="COMPOSITOR")
+    finish(addon)
+    nodes = [node for node in addon.compat.compositor_tree(scene).nodes if node.bl_idname == "CompositorNodeImage"]
+    assert {node.label for node in nodes} == {"Result", "Matte", "Mesh", "Depth", "Clean Plate"}
+    depth = next(node.image for node in nodes if node.label == "Depth")
+    assert (depth.source, depth.colorspace_settings.name) == ("SEQUENCE", "Non-Color")
 
 
 def test_takes_go_on_while_blender_is_closed(connected, saved, scene, real_plate):

@@ -149,7 +149,7 @@ def test_a_frozen_plate_gives_takes_longer_than_itself_at_their_place(addon, sce
     assert addon.session.current.error == ""
     with np.load(fake.submitted[-1][3]["camera.npz"], allow_pickle=False) as camera:
         assert list(camera["source_frame"]) == [1.0] * FRAMES
-    strip = next(strip for strip in addon.compat.sequencer_strips(scene) if strip.name == "take_01")
+    strip = next(strip for strip in addon.compat.all_strips(scene) if strip.name == "take_01")
     assert addon.compat.strip_range(strip) == (3, FRAMES)
 
 

@@ -67,10 +67,11 @@ def test_the_selected_take_is_loaded_again(addon, scene, takes):
     takes.active_take = 0
     for strip in list(addon.compat.sequencer_strips(scene)):
         addon.compat.sequencer_strips(scene).remove(strip)
+    assert addon.compat.all_strips(scene) == []
     bpy.ops.ex4d.load_result()
     assert addon.session.wait(10)
-    names = {strip.name for strip in addon.compat.sequencer_strips(scene)}
-    assert names == {"My_plate plate", "take_01"}
+    names = {strip.name for strip in addon.compat.all_strips(scene)}
+    assert names == {"My_plate", "My_plate plate", "take_01"}
     assert takes.last_take == "take_01"
 
 
@@ -82,7 +83,7 @@ def test_the_passes_come_as_muted_strips_over_the_take(addon, scene, takes):
         bpy.ops.ex4d.load_result(part=part)
         assert addon.session.wait(10)
         assert addon.session.current.error == ""
-    strips = {strip.name: (strip.channel, strip.mute) for strip in addon.compat.sequencer_strips(scene)}
+    strips = {strip.name: (strip.channel, strip.mute) for strip in addon.compat.all_strips(scene)}
     assert strips["take_02 matte"] == (4, True)
     assert strips["take_02 mesh"] == (5, True)
     assert not strips["take_02"][1]

@@ -63,7 +63,7 @@ def test_a_take_for_each_selected_camera_goes_out_with_one_click(addon, fake, sc
     x = [path_of(addon, scene, name)["world_to_camera"][0, 0, 3] for name in jobs]
     np.testing.assert_allclose(x, [-0.25, -0.5], atol=1e-6)
     assert states(addon, state) == {"take_01": "10% Preview Fill", "take_02": "10% Preview Fill"}
-    channels = {strip.name: strip.channel for strip in addon.compat.sequencer_strips(scene)}
+    channels = {strip.name: strip.channel for strip in addon.compat.all_strips(scene)}
     assert channels["take_01"] < channels["take_02"], "versions are stacked"
 
 
@@ -187,7 +187,7 @@ def test_a_planned_take_keeps_the_frames_it_was_planned_for(addon, fake, scene, 
     scene.frame_start, scene.frame_end = 1, FRAMES
     bpy.ops.ex4d.render_planned()
     assert addon.session.wait(10)
-    strips = {strip.name: addon.compat.strip_range(strip) for strip in addon.compat.sequencer_strips(scene)}
+    strips = {strip.name: addon.compat.strip_range(strip) for strip in addon.compat.all_strips(scene)}
     assert strips["take_01"] == (2, 2)
 
 
