@@ -21,7 +21,7 @@ from .quiet_path import quiet_path
 TITLE = "Coverage strip"
 MOST_FRAMES = 33  # that are looked at; those between them lie between them
 PAUSE_S = 0.2  # between two looks at a camera that is being moved
-READ_S = 0.002  # of the main thread in one go, for the camera's curves
+READ_S = 0.004  # of the main thread in one go, for the camera's curves
 READ_FRAMES = 2  # of them at a time
 NEXT_S = 0.01  # until it goes on
 

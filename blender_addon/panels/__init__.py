@@ -8,6 +8,7 @@ import bpy
 
 from .camera import EX4D_PT_camera
 from .look import EX4D_PT_look
+from .next_step import EX4D_PT_next
 from .plate import EX4D_PT_plate
 from .reconstruct import EX4D_PT_reconstruct
 from .result import EX4D_PT_result, EX4D_UL_takes
@@ -18,6 +19,7 @@ from .take import EX4D_PT_take
 CLASSES = (
     EX4D_UL_takes,
     EX4D_MT_servers,
+    EX4D_PT_next,
     EX4D_PT_server,
     EX4D_PT_plate,
     EX4D_PT_reconstruct,

@@ -17,11 +17,11 @@ def draw(layout, context, state, item):
         return
     box = layout.box().column(align=True)
     for finding in findings:
-        row = box.split(factor=0.72)
-        row.label(text=finding.said, icon=ICONS[finding.word])
-        if finding.worst_frame is not None:
-            frame = take_check.scene_frame(state, item, finding.worst_frame)
-            to_frame = row.operator("ex4d.go_to_frame", text=f"{frame}", icon="TRIA_RIGHT", translate=False)
-            to_frame.frame, to_frame.meaning = frame, finding.question.meaning
+        if finding.worst_frame is None:
+            box.label(text=finding.said, icon=ICONS[finding.word])
+            continue
+        frame = take_check.scene_frame(state, item, finding.worst_frame)
+        to_frame = box.operator("ex4d.go_to_frame", text=f"{finding.said} ({frame})", icon=ICONS[finding.word])
+        to_frame.frame, to_frame.meaning = frame, finding.question.meaning
     page = box.operator("wm.path_open", text="Open the Page", icon="URL")
     page.filepath = str(take_check.page_of(context.scene, item))

@@ -2,6 +2,7 @@
 """What the panels of all steps are put together from."""
 
 import blf
+import bpy
 
 from .. import job_picture
 from ..session import current
@@ -34,8 +35,9 @@ def wrapped(layout, context, text, icon="NONE"):
     available = context.region.width - LINE_OVERHEAD * preferences.system.ui_scale
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for number, line in enumerate(lines_of(text, lambda line: blf.dimensions(0, line)[0] <= available)):
-        column.label(text=line, icon=icon if number == 0 else "BLANK1")
+    whole = bpy.app.translations.pgettext_iface(text)  # its lines are no sentences that a translation could know
+    for number, line in enumerate(lines_of(whole, lambda line: blf.dimensions(0, line)[0] <= available)):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1", translate=False)
 
 
 def facts(layout, context, blocks):

@@ -15,9 +15,9 @@ class EX4D_PT_plate(SidebarPanel, Panel):
     def draw_step(self, layout, context, state):
         layout.operator("ex4d.import_plate", icon="FILE_MOVIE")
         row = layout.row(align=True)
-        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="From Clip", icon="TRACKER")
-        row.operator("ex4d.plate_from_strip", text="From Strip", icon="SEQUENCE")
-        row.operator("ex4d.plate_from_plane", text="From Plane", icon="IMAGE_PLANE")
+        row.operator_menu_enum("ex4d.plate_from_clip", "clip", text="Clip", icon="TRACKER")
+        row.operator("ex4d.plate_from_strip", text="Strip", icon="SEQUENCE")
+        row.operator("ex4d.plate_from_plane", text="Plane", icon="IMAGE_PLANE")
         if state.shot_id:
             layout.label(text=state.shot_name, icon="CAMERA_DATA")
             size, length = f"{state.plate_width} x {state.plate_height}", f"{state.film_frames} frames"
