@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import partial
 
-from . import session, shots, take_list, takes
+from . import session, shots, take_files, take_list, takes
 from .errors import DAMAGED, ShotDataError
 from .shooting import INPUT_ROLES
 
@@ -131,7 +131,7 @@ def read_check(folder) -> str:
             figures = summary.get(question.frames, {})
             value = totals.get(question.total) if question.total else figures.get("mean")
             frames[question.label] = [value, figures.get("worst_frame")]
-        found = takes.read_take(folder, "RESULT")
+        found = take_files.read_take(folder, "RESULT")
     except (*DAMAGED, AttributeError, TypeError) as error:  # the last two: not the record of a check
         raise ShotDataError(f"{folder / RECORD} cannot be read ({error}). Check the result again.") from error
     return json.dumps({"found": frames, "first_frame": found.frame_start, "first_source": found.first_source_frame})

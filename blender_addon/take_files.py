@@ -47,9 +47,14 @@ class TakeOnDisk:
     def frame_count(self):
         return len(self.path.source_frame)
 
+    @property
+    def first_source_frame(self):
+        """The index of the plate's frame that the first picture shows."""
+        return int(self.path.source_frame[0])
+
     def begin(self, state):
         """Return the scene frame of the first picture."""
-        return state.plate_start + int(self.path.source_frame[0]) if self.frame_start is None else self.frame_start
+        return state.plate_start + self.first_source_frame if self.frame_start is None else self.frame_start
 
 
 def read_take(folder, *needed):
