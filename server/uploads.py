@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ex4d.errors import StorageError
@@ -19,6 +20,7 @@ from .artifacts import Artifacts, has_size, sha256_of, storage_error, sync
 from .failures import DamagedUpload, UnknownArtifact
 
 LEAST_FREE = 500_000_000  # bytes that an upload must leave on the disk, for jobs, logs and the database
+FLUSH_BYTES = 16 * 1024 * 1024  # so much goes to the disk while the rest still arrives
 MOST_HASHES = 1000  # running ones; a file whose hash had to make room is read again when it is complete
 
 
@@ -29,6 +31,7 @@ class Uploads:
         self._artifacts = artifacts
         self._prefix = os.path.join(artifacts.folder, "")
         self._hashes: dict[str, tuple[int, Any]] = {}  # bytes so far and their running hash
+        self._flusher = ThreadPoolExecutor(1, "flusher")
 
     def stat(self, artifact: ArtifactRef) -> BlobState:
         """How much of a file is here."""
@@ -54,6 +57,8 @@ class Uploads:
         if offset == 0:
             self._make_sure_of_room(artifact)
         end = offset + len(chunk)
+        if end >= artifact.size:
+            self._settle()
         if end > artifact.size:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
@@ -70,6 +75,8 @@ class Uploads:
             raise storage_error(error, "the upload") from error
         digest = self._hash_on(artifact, offset, chunk)
         if end < artifact.size:
+            if end // FLUSH_BYTES > offset // FLUSH_BYTES:
+                self._flusher.submit(sync, part)  # an error does not matter: the last chunk tries again
             return BlobState(artifact, end, False)
         self._hashes.pop(artifact.sha256, None)
         if (digest.hexdigest() if digest else sha256_of(part)) != artifact.sha256:
@@ -82,6 +89,7 @@ class Uploads:
         """Tell what a half file is that arrived under another name. Of two halves of one file the longer one stays."""
         known = self.stat(artifact)
         unnamed = ArtifactRef(sent_as, artifact.size)
+        self._settle()
         try:
             length = os.stat(self._part(unnamed)).st_size
         except FileNotFoundError:
@@ -143,6 +151,10 @@ class Uploads:
         while len(self._hashes) > MOST_HASHES:
             self._hashes.pop(next(iter(self._hashes)), None)
         return digest
+
+    def _settle(self) -> None:
+        """Wait until the flusher has let go of its files: Windows renames and removes no open ones."""
+        self._flusher.submit(int).result()
 
     def _make_sure_of_room(self, artifact: ArtifactRef) -> None:
         free = shutil.disk_usage(self._artifacts.folder).free
