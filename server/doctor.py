@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's part of `ex4d doctor`: who may read its keys, whether it runs, and what else uses its port and GPUs."""
+"""The server's part of `ex4d doctor`: its keys' rights, its room, whether it runs, who else uses its port and GPUs."""
 
 import contextlib
 import os
@@ -17,11 +17,13 @@ from shared_protocol.errors import LinkError
 from shared_protocol.messages import ServerState
 from shared_protocol.pairing import paired_servers
 
+from .artifacts import Artifacts
 from .cli import ask_running
 from .devices import QUERY_TIMEOUT_S, find_gpus
 from .listening import PORT
 from .runtime import Home
 
+LEAST_ROOM = 20e9  # bytes: the cache keeps 2 GB of the disk free, and ten shots with their takes need 15 GB
 OTHERS = stat.S_IRWXG | stat.S_IRWXO  # rights of anybody but the owner
 
 
@@ -29,7 +31,7 @@ def findings() -> list[Finding]:
     """Look at everything that the server of this user needs."""
     home = Home(home_folder())
     running, state = _running()
-    return [_folder(home), _secrets(home), running, _port(state), *_other_programs(state)]
+    return [_folder(home), _room(home), _secrets(home), running, _port(state), *_other_programs(state)]
 
 
 def _folder(home: Home) -> Finding:
@@ -41,6 +43,16 @@ def _folder(home: Home) -> Finding:
     return Finding(
         "server folder", not _open_to_others(folder), str(folder), f"Others may enter it: chmod 700 {folder}"
     )
+
+
+def _room(home: Home) -> Finding:
+    """Uploads and results are refused when the disk is full, whatever the cache's budget."""
+    there = next(folder for folder in (home.folder, *home.folder.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    cached = sum(status.st_size for _, status in Artifacts(home.artifacts).files()) if home.artifacts.exists() else 0
+    found = f"{free / 1e9:.0f} GB free, {cached / 1e9:.1f} GB in the cache"
+    cure = "Make room, or move the server: set EX4D_HOME to a folder on another disk."
+    return Finding("server disk", free + cached >= LEAST_ROOM, found, cure, required=False)
 
 
 def _secrets(home: Home) -> Finding:

@@ -47,10 +47,14 @@ ALTER TABLE jobs ADD COLUMN pictures INTEGER NOT NULL DEFAULT 0;
 VERSION = 3
 
 
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open the database; a damaged one is put aside so that the server can work."""
+def open_database(path: Path) -> tuple[sqlite3.Connection, Path | None]:
+    """Open the database.
+
+    Returns:
+        The database, and where a damaged one was put aside so that the server can work.
+    """
     try:
-        return _connect(path)
+        return _connect(path), None
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
@@ -60,7 +64,7 @@ def open_database(path: Path) -> sqlite3.Connection:
             if file.exists():
                 file.replace(aside.with_name(aside.name + suffix))
         logging.getLogger("ex4d.server").error("the job database was damaged (%s); put aside as %s", error, aside)
-        return _connect(path)
+        return _connect(path), aside
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from shared_protocol.fields import from_plain, to_plain
 from shared_protocol.messages import ErrorInfo, InputRef, JobEvent, JobState, OutputRef, SubmitJob
 
 from .failures import IdConflict, UnknownJob
+from .salvage import unfinished_jobs
 from .schema import open_database
 
 Loss = Literal["worker_lost", "server_lost", "machine_lost"]
@@ -64,7 +66,10 @@ class Store:
     """The database. Each method is one transaction that is on disk when it returns; used from one thread."""
 
     def __init__(self, path: Path) -> None:
-        self._database = open_database(path)
+        self._database, damaged = open_database(path)
+        for request, owner in unfinished_jobs(damaged) if damaged else ():
+            self.submit(request, owner)
+            logging.getLogger("ex4d.server").warning("job %s saved from the damaged database", request.job_id)
 
     def close(self) -> None:
         self._database.close()

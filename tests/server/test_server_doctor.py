@@ -41,6 +41,18 @@ def test_a_running_server_is_named(server):
     assert found("server folder").ok
 
 
+def test_the_room_for_the_cache_is_told_with_what_the_cache_holds(home, monkeypatch):
+    finding = found("server disk")
+    assert finding.found.endswith("GB free, 0.0 GB in the cache")
+    monkeypatch.setattr(doctor, "LEAST_ROOM", 1e18)
+    finding = found("server disk")
+    assert (finding.ok, finding.required) == (False, False)
+    Home(home).create()
+    with (home / "artifacts" / ("0" * 64)).open("wb") as file:
+        file.truncate(300_000_000)
+    assert found("server disk").found.endswith("0.3 GB in the cache")
+
+
 @posix_only
 def test_rights_of_others_on_keys_and_folder_are_found(home):
     Home(home).create()

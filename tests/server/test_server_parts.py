@@ -177,6 +177,30 @@ def test_a_damaged_database_is_put_aside(tmp_path):
     assert len(list(tmp_path.glob("jobs.sqlite.damaged-*"))) == 1
 
 
+def test_jobs_that_wait_are_saved_from_a_damaged_database(tmp_path):
+    path = tmp_path / "jobs.sqlite"
+    store = Store(path)
+    jobs = [SubmitJob(new_id(), "take", {"filling": "x" * 3000, "n": n}, priority=n % 3) for n in range(60)]
+    for job in jobs:
+        store.submit(job, "anna")
+    store.finish(jobs[0].job_id, "done")
+    store.start(jobs[1].job_id)
+    store.close()
+    data = bytearray(path.read_bytes())
+    broken = data.index(f'"n": {30}'.encode())
+    data[broken // 4096 * 4096 : broken // 4096 * 4096 + 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    store = Store(path)
+    assert len(list(tmp_path.glob("jobs.sqlite.damaged-*[0-9]"))) == 1
+    saved = {job.job_id: job for job in store.queued()}
+    assert 55 <= len(saved) < 59
+    assert jobs[0].job_id not in saved
+    assert all(saved[job.job_id].params == job.params for job in jobs if job.job_id in saved)
+    assert {job.owner for job in saved.values()} == {"anna"}
+    assert store.queued(1)[0].job_id == next(j.job_id for j in jobs[2:] if j.priority == 2)
+    store.close()
+
+
 def test_a_newer_database_is_refused(tmp_path):
     database = sqlite3.connect(tmp_path / "jobs.sqlite")
     database.execute("PRAGMA user_version = 99")
