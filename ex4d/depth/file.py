@@ -65,6 +65,7 @@ class FileDepth:
             self.values.get("layer"),
             None if start is None else int(start),
             progress,
+            clip.first_number,
         )
         resize = switch(self.values, "resize") and stored.values.ndim == 3
         size = stored.values.shape[1:] if resize else clip.frames.shape[1:3]

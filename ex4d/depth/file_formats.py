@@ -44,6 +44,7 @@ def read_depth_file(
     layer: str | None = None,
     start: int | None = None,
     progress: ProgressCallback | None = None,
+    first_number: int | None = None,
 ) -> StoredDepth:
     """Read the depth of a clip.
 
@@ -55,13 +56,17 @@ def read_depth_file(
         count: frames of the clip.
         layer: of an EXR; None finds the one that holds depth.
         start: number of the file in a sequence that shows the plate's first frame; None: the lowest one.
+        progress: told after each picture.
+        first_number: of the clip's first frame, when the plate is numbered pictures: those of a sequence with its
+            numbers are taken.
 
     Raises:
         DepthError: it cannot be read as depth.
     """
     suffix = path.suffix.lower()
     if suffix in PICTURE_SUFFIXES:
-        return _read_pictures(path, kind, first_frame, count, layer, start, progress)
+        found = pictures_of_clip(path, first_frame, count, start, first_number)
+        return _read_pictures(*found, kind, first_frame, layer, progress)
     if layer is not None or start is not None:
         raise DepthError(f"layer and start are for EXR and numbered pictures, '{path.name}' is neither.")
     if not path.is_file():
@@ -82,15 +87,13 @@ def _part(stored: StoredDepth, path: Path, first_frame: int, count: int) -> Stor
 
 
 def _read_pictures(
-    path: Path,
+    files: list[Path],
+    side_file: Path,
     kind: DepthKind,
     first_frame: int,
-    count: int,
     layer: str | None,
-    start: int | None,
     progress: ProgressCallback | None,
 ) -> StoredDepth:
-    files, side_file = pictures_of_clip(path, first_frame, count, start)
     kind, scale = _read_side_file(side_file) if side_file.is_file() else (kind, GREY16_SCALES[kind])
     planes: list[NDArray[Any]] = []
     for file in track(files, "Reading the depth", progress, len(files)):
@@ -102,7 +105,7 @@ def _read_pictures(
             )
         planes.append(plane)
     values = np.stack(planes)
-    used = f"frames {first_frame} to {first_frame + count - 1} comes from {files[0].name} to {files[-1].name}"
+    used = f"frames {first_frame} to {first_frame + len(files) - 1} comes from {files[0].name} to {files[-1].name}"
     notices = (f"The depth of the plate's {used}.",) if len(files) > 1 or first_frame > 0 else ()
     if values.dtype != np.uint16:
         return StoredDepth(values, kind, notices=notices)

@@ -20,17 +20,20 @@ HALF_MAX = 65504.0  # where a half-float EXR clips Blender's 1e10
 BEYOND = 1e10  # Blender's own number for a ray that meets nothing
 
 
-def pictures_of_clip(path: Path, first_frame: int, count: int, start: int | None) -> tuple[list[Path], Path]:
+def pictures_of_clip(
+    path: Path, first_frame: int, count: int, start: int | None, first_number: int | None = None
+) -> tuple[list[Path], Path]:
     """Find the pictures of a clip's frames.
 
-    A sequence with as many files as the clip has frames belongs to them in order. A longer one covers the plate from
-    its beginning, or from the file numbered `start`.
+    Of a plate of numbered pictures, those with its numbers. Else a sequence with as many files as the clip has frames
+    belongs to them in order, and a longer one covers the plate from its beginning, or from the file numbered `start`.
 
     Args:
         path: one picture, one of a numbered sequence, or a pattern such as depth.####.exr.
         first_frame: of the clip in its plate, 0-based.
         count: frames of the clip.
         start: number of the file that shows the plate's first frame; None: the lowest one.
+        first_number: of the clip's first frame, when the plate is numbered pictures.
 
     Returns:
         the files, in order; where their side file would be
@@ -50,7 +53,10 @@ def pictures_of_clip(path: Path, first_frame: int, count: int, start: int | None
     if not side_file.is_file():
         side_file = path.with_name(f"{shared_name(path) or 'depth'}.json")
     numbers = sorted(numbered)
-    if start is None and len(numbers) == count:
+    alike = [] if first_number is None or start is not None else list(range(first_number, first_number + count))
+    if alike and numbered.keys() >= set(alike):
+        wanted = alike
+    elif start is None and len(numbers) == count:
         wanted = numbers
     else:
         begin = (numbers[0] if start is None else start) + first_frame

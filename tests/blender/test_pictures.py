@@ -122,6 +122,25 @@ def test_other_formats_come_in_alike(saved, bring, scene, tmp_path, plate_frames
     assert (state.film_start, state.film_frames, state.plate_width) == (7, FRAMES, WIDTH)
 
 
+def test_pictures_that_were_looked_for_in_a_file_that_is_closed_are_forgotten(addon, folder):
+    assert bpy.ops.ex4d.import_plate(filepath=str(folder / "plate.1001.png")) == {"FINISHED"}
+    bpy.ops.wm.read_homefile(use_empty=True)
+    assert addon.session.wait(10)
+    assert addon.session.current.error == ""
+    assert len(bpy.data.movieclips) == 0
+
+
+def test_they_come_into_the_scene_that_asked_even_if_no_window_shows_it_any_more(addon, folder, scene):
+    assert bpy.ops.ex4d.import_plate(filepath=str(folder / "plate.1001.png")) == {"FINISHED"}
+    other = bpy.data.scenes.new("other")
+    bpy.context.window_manager.windows[0].scene = other
+    assert addon.session.wait(10)
+    assert addon.session.current.error == ""
+    assert (scene.ex4d.shot_name, other.ex4d.shot_name) == ("plate", "")
+    assert scene.camera is scene.ex4d.source_camera
+    assert other.camera is None
+
+
 def test_the_scene_keeps_its_rate(addon, folder, bring, scene):
     scene.render.fps, scene.render.fps_base = 24, 1.001
     state = bring(bpy.ops.ex4d.import_plate, filepath=str(folder / "plate.1001.png"))

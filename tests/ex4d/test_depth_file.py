@@ -217,6 +217,17 @@ def test_a_sequence_of_the_whole_plate_is_matched_to_the_frames_used(sequence, d
     np.testing.assert_array_equal(shifted.depth, depth[:2])
 
 
+def test_the_depth_of_numbered_pictures_has_their_numbers(sequence, depth):
+    for n in range(1005, 1009):  # a longer sequence that begins before the plate's pictures do
+        write_depth_exr(sequence / f"depth.{n}.exr", depth[0] + 100)
+    numbered = dataclasses.replace(clip_of(2, first_frame=0), first_number=1003)
+    np.testing.assert_array_equal(read(sequence / "depth.####.exr", numbered).depth, depth[2:4])
+    elsewhere = dataclasses.replace(clip_of(2, first_frame=1), first_number=1)
+    np.testing.assert_array_equal(read(sequence / "depth.####.exr", elsewhere).depth, depth[1:3])
+    told = read(sequence / "depth.####.exr", numbered, values={"start": "1002"})
+    np.testing.assert_array_equal(told.depth, depth[1:3])
+
+
 def test_one_named_still_among_versions_is_that_still(sequence, depth):
     np.testing.assert_array_equal(read(sequence / "depth.1003.exr", clip_of(1)).depth, depth[2:3])
 
