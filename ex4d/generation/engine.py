@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
 from ex4d.document import Json
+from ex4d.errors import ShapeError
 from ex4d.generation.options import GenerateOptions
 from ex4d.progress import ProgressCallback
 from ex4d.shot import Shot
@@ -23,6 +24,21 @@ class Painted:
     notices: tuple[str, ...] = ()  # what the artist must know about it
     settings: dict[str, Json] = field(default_factory=dict)  # what take.json keeps beside engine and seed
     commercial_use: bool | None = True  # whether what the options added to the engine allows paid work; None: unknown
+
+
+def check_conditioning(cameras: CameraPath, conditioning: Conditioning) -> None:
+    """Refuse what a camera path does not see.
+
+    Raises:
+        ShapeError: colour, mask and path differ in their count of frames or in their size.
+    """
+    size = (len(cameras), cameras.height, cameras.width)
+    if conditioning.color.shape != (*size, 3) or conditioning.mask.shape != size:
+        raise ShapeError(
+            f"The take's colour is {list(conditioning.color.shape)} and its mask {list(conditioning.mask.shape)}; its "
+            f"cameras ask for {[*size, 3]} and {list(size)}. Render the take again, and paint in its clips without "
+            "changing their length or size."
+        )
 
 
 class Engine(Protocol):

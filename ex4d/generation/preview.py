@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
-from ex4d.errors import ShapeError
 from ex4d.generation.background import Layer, backdrop, clean_plate, moments_of, stands_still
-from ex4d.generation.engine import Painted
+from ex4d.generation.engine import Painted, check_conditioning
 from ex4d.generation.inpaint import inpaint
 from ex4d.generation.options import GenerateOptions
 from ex4d.mesh import DWMesh, watertight_mesh
@@ -57,13 +56,8 @@ class PreviewFill:
         progress: ProgressCallback | None = None,
     ) -> Painted:
         """See `Engine.generate`. Pixels that the plate shows pass through untouched; of the options the seed counts."""
+        check_conditioning(cameras, conditioning)
         count, height, width = conditioning.mask.shape
-        expected = (len(cameras), cameras.height, cameras.width)
-        if conditioning.mask.shape != expected or conditioning.color.shape != (*expected, 3):
-            raise ShapeError(
-                f"The conditioning is {list(conditioning.mask.shape)}, its cameras ask for {list(expected)}. "
-                "Render the take again."
-            )
         color, known, depth = conditioning.color.copy(), conditioning.mask.copy(), conditioning.depth.copy()
         cameras = seen_from_the_plate(cameras, shot.source_camera_to_world)
         background = _Background(shot)

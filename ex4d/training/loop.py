@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ex4d.errors import Cancelled, InputError
-from ex4d.generation.wan.denoise import NonFiniteError
+from ex4d.generation.wan.finite import NonFiniteError
 from ex4d.progress import Progress, ProgressCallback
 from ex4d.training.adapter import fill, named, whole
 from ex4d.training.checkpoints import (

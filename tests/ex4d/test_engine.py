@@ -4,7 +4,10 @@
 import contextlib
 import dataclasses
 import json
+import sys
+import warnings
 from fractions import Fraction
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -290,6 +293,13 @@ def test_a_camera_that_never_sees_the_plate_is_refused_before_anything_is_loaded
         wan(lender).generate(shot, cameras, nothing, GenerateOptions())
     with pytest.raises(ShapeError, match="Render the take again"):
         wan(lender).generate(shot, sideways(0, 1, COUNT - 1), seen, GenerateOptions())
+    shorter = dataclasses.replace(seen, mask=seen.mask[1:])
+    for name in ("wan", "preview"):
+        painter = wan(lender) if name == "wan" else engine(name)
+        with pytest.raises(
+            ShapeError, match=rf"colour is \[{COUNT}, .* mask \[{COUNT - 1}, .*without changing their length"
+        ):
+            painter.generate(shot, cameras, shorter, GenerateOptions())
     assert lender.windows == []
 
 
@@ -368,3 +378,58 @@ def test_a_machine_without_the_weights_is_told_how_to_get_them(monkeypatch, tmp_
     assert not model_folder("Wan-AI").exists()
     with pytest.raises(MachineError, match="ex4d models download wan"):
         need_wan(MODES["lossless"])
+
+
+class Cuda:
+    """torch as a machine with some driver, build and GPU sees it."""
+
+    __version__ = "2.13.0"
+
+    def __init__(self, built: str | None, capability: tuple[int, int] | None, warning: str = "") -> None:
+        self.version, self.cuda = SimpleNamespace(cuda=built), self
+        self._capability, self._warning = capability, warning
+
+    def is_available(self) -> bool:
+        if self._warning:
+            warnings.warn(self._warning, stacklevel=1)
+        return self._capability is not None
+
+    def get_device_capability(self) -> tuple[int, int]:
+        assert self._capability is not None
+        return self._capability
+
+    def get_device_name(self) -> str:
+        return "NVIDIA GeForce RTX 2080 Ti"
+
+
+@pytest.mark.parametrize(
+    ("torch", "words"),
+    [
+        (Cuda(None, None), "was built without CUDA.*pytorch.org"),
+        (Cuda(None, (9, 4)), "was built without CUDA"),  # another maker's GPU
+        (Cuda("13.0", None), r"finds none that it can use\. If there is one, update its driver for CUDA 13\.0"),
+        (
+            Cuda(
+                "13.0", None, "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)."
+            ),
+            r"It says: .*too old \(found version 11040\)\..*update its driver for CUDA 13\.0",
+        ),
+        (Cuda("13.0", (7, 5)), r"compute capability 8\.0 or newer.*RTX 2080 Ti has 7\.5\. Use another GPU"),
+        (Cuda("13.0", (8, 6)), None),
+    ],
+    ids=["no CUDA", "other maker", "no GPU", "old driver", "old GPU", "fine"],
+)
+def test_a_machine_without_a_fitting_gpu_is_told_why_and_what_to_do(monkeypatch, torch, words):
+    monkeypatch.setattr(availability, "PACKAGES", ())
+    monkeypatch.setattr(availability, "find_wan_files", lambda mode, loras: None)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert can_paint(MODES["lossless"]) == (words is None)
+    if words is not None:
+        with pytest.raises(MachineError, match=words):
+            need_wan(MODES["lossless"])
+
+
+def test_the_highest_seed_goes_round():
+    count = 30
+    _, lender = painted(shot_of(count), sideways(0, 1, count), options=GenerateOptions(seed=2**63 - 1))
+    assert [told.seed for _, _, told in lender.painter.jobs] == [2**63 - 1, 0, 1]

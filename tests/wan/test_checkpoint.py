@@ -250,6 +250,14 @@ def test_step_distilled_loras_change_biases_norms_and_modulations_too(tmp_path, 
     assert isinstance(dit.get_submodule(LAYER), LinearWithLoRA) == (apply is attach)
 
 
+def test_halves_without_rank_are_refused(tmp_path):
+    path = saved(
+        tmp_path, one_layer(lora_down__weight=torch.zeros(0, 24), lora_up__weight=torch.zeros(24, 0)), "a.safetensors"
+    )
+    with pytest.raises(InputError, match=r"does not fit together at blocks\.0\.self_attn\.q"):
+        read_adapter(path)
+
+
 def test_differences_of_another_size_are_refused(tmp_path, dit):
     adapter = read_adapter(saved(tmp_path, one_layer(diff_b=torch.zeros(25)), "a.safetensors"))
     with pytest.raises(InputError, match=r"self_attn\.q\.bias is \[24\] here and \[25\] in the LoRA"):

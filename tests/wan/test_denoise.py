@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ex4d.errors import Cancelled
-from ex4d.generation.wan.denoise import NonFiniteError, denoise, guided, initial_noise
+from ex4d.generation.wan.denoise import denoise, guided, initial_noise
+from ex4d.generation.wan.finite import NonFiniteError
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.schedule import flow_schedule
 

@@ -271,6 +271,8 @@ def test_what_goes_wrong_leaves_nothing_half_done(weights):
     with pytest.raises(MachineError, match=r"ran out of memory while painting 5 frames of 48 x 32\..*'fp8'"), lent():
         raise torch.OutOfMemoryError("CUDA out of memory")
     assert resident._held is None
+    with pytest.raises(MachineError, match=r"This machine ran out of main memory while painting .*"), lent():
+        torch.empty(2**50, dtype=torch.uint8)
     with pytest.raises(ZeroDivisionError), lent():
         raise ZeroDivisionError
     assert resident._held is None

@@ -210,6 +210,15 @@ def test_a_text_to_video_network_is_told_from_the_right_one(files):
         load_dit(files, CPU, torch.float32)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"num_heads": "many"}'])
+def test_a_configuration_that_says_nothing_is_named(files, content):
+    files.config.write_text(content, encoding="utf-8")
+    with pytest.raises(
+        MachineError, match=r"config\.json' does not open as the DiT's configuration.*models verify wan"
+    ):
+        load_dit(files, CPU, torch.float32)
+
+
 def test_another_network_in_a_file_s_place_is_said(files):
     files.vae.write_bytes(files.image_encoder.read_bytes())
     with pytest.raises(MachineError, match=r"Wan2.1_VAE\.pth' does not hold the VAE of Wan2\.1"):

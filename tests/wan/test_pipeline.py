@@ -19,6 +19,7 @@ from ex4d.generation.wan import pipeline
 from ex4d.generation.wan.checkpoint import attach, fuse, read_ex4d
 from ex4d.generation.wan.conditions import Conditions, eroded
 from ex4d.generation.wan.denoise import guided
+from ex4d.generation.wan.finite import NonFiniteError
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.pipeline import WanPipeline, vae_of, velocity_of
 from ex4d.generation.wan.reference_vae import ReferenceVae
@@ -168,6 +169,23 @@ def test_every_stage_can_be_cancelled_and_leaves_nothing_behind(models, settings
         kept = [*models.vae.model._feat_map, *models.vae.model._enc_feat_map]
         assert not any(isinstance(part, torch.Tensor) for part in kept)
     assert {"Looking at the plate", "Painting", "Developing the frames"} <= set(stages)
+
+
+@pytest.mark.parametrize("settings", [REFERENCE, LOSSLESS], ids=["reference", "lossless"])
+@pytest.mark.parametrize(
+    ("network", "weight", "words"),
+    [
+        ("vae", "model.encoder.conv1.bias", "Looking at the plate broke down"),
+        ("image_encoder", "model.visual.patch_embedding.weight", "Looking at the plate broke down"),
+        ("dit", "blocks.0.ffn.0.weight", "Painting, step 1 of 4, broke down: .*ex4d models verify"),
+        ("vae", "model.decoder.conv1.bias", "Developing the frames broke down: .*ex4d models verify"),
+    ],
+)
+def test_where_the_picture_stops_being_made_of_numbers_is_said(settings, network, weight, words):
+    models = tiny_models()
+    getattr(models, network).get_parameter(weight).data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match=words):
+        WanPipeline(models).paint(*moving_plate(), settings)
 
 
 def test_a_plate_that_erosion_hides_is_refused_before_any_network_runs(models, monkeypatch):

@@ -8,7 +8,8 @@ from tiny_wan import WIDE, tiny_dit, tiny_models, write_ex4d
 
 from ex4d.generation.wan.checkpoint import attach, fuse, read_ex4d
 from ex4d.generation.wan.conditions import Conditions
-from ex4d.generation.wan.reference_forward import ReferenceForward, sinusoid
+from ex4d.generation.wan.reference_forward import ReferenceForward
+from ex4d.generation.wan.schedule import sinusoid
 
 SIZE = WIDE
 TIMESTEP = torch.tensor([898.8763])  # bfloat16 would make it 900

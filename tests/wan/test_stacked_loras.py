@@ -82,6 +82,11 @@ def test_every_fast_quality_paints_with_all_of_them_as_the_reference_does(files,
         assert apart(latents(loaded(fewer, mode), mode), beside) > 3 * difference, files.loras[left_out]
 
 
+def test_ex4d_s_own_adapter_is_not_stacked_on_itself(files):
+    with pytest.raises(InputError, match=r"'ex4d\.ckpt' is an adapter of EX-4D's kind, which is loaded anyway"):
+        loaded(replace(files, loras=((files.adapter, 1.0),)), MODES["lossless"])
+
+
 def test_what_lies_beside_the_weights_is_never_lost_in_a_fast_quality(hot, files):
     with pytest.raises(InputError, match="Only quality 'reference' computes with a LoRA beside the weights"):
         latents(hot, MODES["lossless"])

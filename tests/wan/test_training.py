@@ -17,7 +17,7 @@ from tiny_training import CLIPS, SHAPE, run, tiny_config, tiny_lesson, tiny_netw
 from torch.testing import assert_close
 
 from ex4d.errors import Cancelled, InputError, MachineError, StorageError
-from ex4d.generation.wan.denoise import NonFiniteError
+from ex4d.generation.wan.finite import NonFiniteError
 from ex4d.training.checkpoints import newest_checkpoint, read_checkpoint
 from ex4d.training.loss import flow_losses, noise_levels, noisy
 from ex4d.training.order import draw_at, sample_at

@@ -10,6 +10,7 @@ from ex4d.generation.options import Lora
 from ex4d.generation.wan.files import find_wan_files
 from ex4d.generation.wan.modes import Mode
 
+LEAST_CAPABILITY = (8, 0)  # below it has no bfloat16, and torch's fast attention does not run
 PACKAGES = ("torch", "torchvision", "diffsynth", "safetensors", "transformers")
 
 
@@ -52,13 +53,21 @@ def _need_gpu() -> None:
 
     with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old
         warnings.simplefilter("always")
-        if torch.cuda.is_available():
-            return
+        available = torch.cuda.is_available()
     if torch.version.cuda is None:
         raise MachineError(
             f"Painting with Wan2.1 needs an NVIDIA GPU, and torch {torch.__version__} was built without CUDA. "
             "Install a build with CUDA (pytorch.org), or use the preview engine."
         )
+    if available:
+        capability = torch.cuda.get_device_capability()
+        if capability < LEAST_CAPABILITY:
+            raise MachineError(
+                f"Painting with Wan2.1 needs an NVIDIA GPU of compute capability 8.0 or newer (Ampere, Ada, Hopper, "
+                f"Blackwell); {torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}. Use another GPU "
+                "(CUDA_VISIBLE_DEVICES) or the preview engine."
+            )
+        return
     reason = f" It says: {str(said[0].message).splitlines()[0][:300]}" if said else ""
     raise MachineError(
         f"Painting with Wan2.1 needs an NVIDIA GPU; torch {torch.__version__} finds none that it can use.{reason} If "

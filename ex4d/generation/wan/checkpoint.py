@@ -104,7 +104,7 @@ def read_adapter(path: Path, remedy: str | None = None) -> Adapter:
     layers = {}
     for layer, found in halves.items():
         down, up = found["down"], found["up"]
-        if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1]:
+        if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1] or not len(down):
             raise InputError(
                 f"'{path.name}' does not fit together at {layer}: its two halves are {list(down.shape)} and "
                 f"{list(up.shape)}."

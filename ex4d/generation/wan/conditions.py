@@ -19,12 +19,13 @@ from torch import Tensor
 from ex4d.errors import InputError, ShapeError
 from ex4d.generation.wan.camera_encoder import ray_latent
 from ex4d.generation.wan.denoise import Branch
+from ex4d.generation.wan.finite import need_finite
+from ex4d.generation.wan.framing import SIDE_STEP
 from ex4d.generation.wan.models import WanModels, computing
 from ex4d.generation.wan.time_left import LOOKING
+from ex4d.generation.wan.windows import MOST_FRAMES
 from ex4d.progress import ProgressCallback, track
 
-MAX_FRAMES = 81  # Wan2.1 was trained on up to 81, EX-4D was tuned on 49
-SIDE_STEP = 16  # 8 of the VAE times 2 of the DiT's patches
 RANDOM_BLOCK = (2, 8)  # sides of the release's random erosion, both included
 
 
@@ -111,6 +112,8 @@ def seen_of(
                 video_latents, mask_latents, still_latents = vae.encode(clips).split(1)
             with models.autocast(), computing(models.image_encoder, models.device):
                 clip = models.image_encoder.encode_image([first[None]])
+    for told in (video_latents, mask_latents, still_latents, clip):
+        need_finite(told, LOOKING)
     return Seen(video_latents, mask_latents, still_latents, clip)
 
 
@@ -184,8 +187,10 @@ def check_pictures(color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     if mask.dtype != np.bool_ or mask.shape != color.shape[:3]:
         raise ShapeError(f"mask must be bool {list(color.shape[:3])} as color is, got {mask.dtype} {list(mask.shape)}.")
     count, height, width = mask.shape
-    if count % 4 != 1 or count > MAX_FRAMES:
-        raise ShapeError(f"color must have 4 n + 1 frames, at most {MAX_FRAMES}, got {count}. Pad it or paint windows.")
+    if count % 4 != 1 or count > MOST_FRAMES:
+        raise ShapeError(
+            f"color must have 4 n + 1 frames, at most {MOST_FRAMES}, got {count}. Pad it or paint windows."
+        )
     if height % SIDE_STEP or width % SIDE_STEP or not height or not width:
         raise ShapeError(f"color's height and width must be multiples of {SIDE_STEP}, got {height} and {width}.")
 

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ex4d.errors import Ex4dError
+from ex4d.generation.wan.finite import need_finite
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.schedule import Schedule
 from ex4d.generation.wan.time_left import PAINTING
@@ -37,12 +37,6 @@ Guided = Callable[[Tensor, Tensor, int], Tensor]
 
 OnLatents = Callable[[int, Tensor], None]
 """(step, estimate of the clean latents [1, 16, f, h, w]) -> None: called after every step."""
-
-
-class NonFiniteError(Ex4dError):
-    """The latents are no longer numbers."""
-
-    code = "not_finite"
 
 
 def guided(velocity: Velocity, mode: Mode, steps: int) -> Guided:
@@ -92,12 +86,7 @@ def denoise(
         sigma, next_sigma = schedule.sigmas[step], schedule.sigmas[step + 1]
         clean = latents - answer * sigma if on_latents is not None else None
         latents = latents + answer * (next_sigma - sigma)
-        if not torch.isfinite(latents).all():
-            raise NonFiniteError(
-                f"Painting broke down in step {step + 1} of {steps}: the picture is no longer made of finite numbers. "
-                "Try quality 'lossless' or another seed; if it comes again, check the weights with "
-                "'ex4d models verify'."
-            )
+        need_finite(latents, f"{PAINTING}, step {step + 1} of {steps},")
         if on_latents is not None:
             on_latents(step, clean)
     return latents

@@ -13,7 +13,7 @@ from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning
 from ex4d.document import Json
 from ex4d.generation.engine import Painted
-from ex4d.generation.options import GenerateOptions, Lora, lora
+from ex4d.generation.options import MAX_SEED, GenerateOptions, Lora, lora
 from ex4d.generation.wan.availability import need_wan
 from ex4d.generation.wan.follower import Follower, Show
 from ex4d.generation.wan.framing import into_take
@@ -117,7 +117,7 @@ class WanEngine:
 
             def paint(number: int, color: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
                 # Each window has its own noise; a take of one window has that of its seed.
-                own = replace(settings, seed=settings.seed + number)
+                own = replace(settings, seed=(settings.seed + number) % (MAX_SEED + 1))
                 return loaded.painter.paint(color, mask, own, follow.window(number), follow.on_latents)
 
             painted = paint_spans(work.color, work.mask, work.parts, paint)[work.lead :]

@@ -37,6 +37,7 @@ from ex4d.generation.wan.block import (
 from ex4d.generation.wan.fp8 import is_quantised
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.rope import rope_table
+from ex4d.generation.wan.schedule import sinusoid
 
 
 class JobConditions(Protocol):
@@ -196,12 +197,8 @@ class FastForward:
 
 def _time(timestep: torch.Tensor, dit: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The timestep as the head and as the blocks see it: fp64 sinusoid, fp32 networks. [1, dim], [1, 6, dim]"""
-    half = dit.freq_dim // 2
-    exponent = -torch.arange(half, dtype=torch.float64, device=timestep.device) / half
-    angle = torch.outer(timestep.double(), torch.pow(10000, exponent))  # base: Wan2.1
-    sinusoid = torch.cat([angle.cos(), angle.sin()], dim=1).float()
     first, second = dit.time_embedding[0], dit.time_embedding[2]
-    embedded = _linear_fp32(silu(_linear_fp32(sinusoid, first)), second)
+    embedded = _linear_fp32(silu(_linear_fp32(sinusoid(timestep, dit.freq_dim), first)), second)
     return embedded, _linear_fp32(silu(embedded), dit.time_projection[1]).unflatten(1, (6, -1))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import conv2d, conv3d, interpolate, linear, normalize, pad, scaled_dot_product_attention, silu
 
+from ex4d.generation.wan.finite import pictures_of
 from ex4d.generation.wan.time_left import DEVELOPING
 from ex4d.progress import ProgressCallback, track
 
@@ -82,8 +83,7 @@ class FastVae:
         features = linear(latents.to(weight.dtype), weight.flatten(1), model.conv2.bias)
         past = _Past()
         for start, stop in track(_pieces(features.shape[1]), DEVELOPING, progress):
-            pictures = _decoded(model.decoder, features[:, start:stop], past)[0].float()
-            yield ((pictures.clamp(-1, 1) + 1) * 127.5).byte()
+            yield pictures_of(_decoded(model.decoder, features[:, start:stop], past)[0], DEVELOPING)
 
 
 class _Past:

@@ -122,6 +122,9 @@ def load_ex4d_dit(
 def _ex4d_stack(files: WanFiles) -> Callable[[WanModel], Stack]:
     """EX-4D's LoRA and the artist's on top, read at once but for EX-4D's, which depends on the network."""
     adapters = [(read_adapter(path), strength) for path, strength in files.loras]
+    for adapter, _ in adapters:
+        if adapter.camera:
+            raise InputError(f"'{adapter.source}' is an adapter of EX-4D's kind, which is loaded anyway. Leave it out.")
     return lambda dit: [(read_ex4d(files.adapter, blocks=len(dit.blocks)), 1.0), *adapters]
 
 
@@ -288,7 +291,7 @@ def _dit_shape(tensors: Mapping[str, Tensor], files: WanFiles) -> dict[str, Any]
     what, path = "the DiT of Wan2.1-I2V-14B", files.dit[0]
     try:
         config = json.loads(files.config.read_text(encoding="utf-8"))
-        heads, eps = config.get("num_heads"), float(config.get("eps", 1e-6))
+        heads, eps = int(config.get("num_heads", 0)), float(config.get("eps", 1e-6))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise MachineError(f"'{files.config}' does not open as the DiT's configuration ({error}). {REMEDY}") from error
     width, channels, *patch = shape_of(tensors, "patch_embedding.weight", 5, what, path)
@@ -306,7 +309,7 @@ def _dit_shape(tensors: Mapping[str, Tensor], files: WanFiles) -> dict[str, Any]
         "freq_dim": shape_of(tensors, "time_embedding.0.weight", 2, what, path)[1],
         "eps": eps,
         "patch_size": tuple(patch),
-        "num_heads": int(heads) if heads else width // HEAD_CHANNELS,
+        "num_heads": heads or width // HEAD_CHANNELS,
         "num_layers": count_layers(tensors, r"blocks\.(\d+)\."),
         "has_image_input": True,
     }

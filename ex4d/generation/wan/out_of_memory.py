@@ -33,6 +33,11 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
+def in_main_memory(error: BaseException) -> bool:
+    """Whether what ran out was main memory, not the GPU's."""
+    return isinstance(error, MemoryError) or "DefaultCPUAllocator: " in str(error)
+
+
 def let_go(error: BaseException) -> None:
     """Free what the frames of an error and of its causes hold, and give it back to the GPU's other programs.
 

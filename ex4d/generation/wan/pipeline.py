@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ex4d.generation.wan.camera_encoder import LATENT_CHANNELS
 from ex4d.generation.wan.conditions import (
     Conditions,
     VideoVae,
@@ -24,8 +25,6 @@ from ex4d.generation.wan.schedule import flow_schedule
 from ex4d.generation.wan.settings import PaintSettings
 from ex4d.generation.wan.step_cache import StepCache
 from ex4d.progress import ProgressCallback
-
-LATENT_CHANNELS = 16
 
 
 def vae_of(models: WanModels, mode: Mode) -> VideoVae:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ex4d.camera import CameraPath
 from ex4d.conditioning import Conditioning, render_conditioning
-from ex4d.errors import InputError, ShapeError
+from ex4d.errors import InputError
+from ex4d.generation.engine import check_conditioning
 from ex4d.generation.inpaint import inpaint
 from ex4d.generation.room import MESH_PIXEL, make_room
 from ex4d.generation.wan.framing import RELEASE_SIZE, TUNED_PIXELS, Framing, framing, into_working, release_framing
@@ -120,12 +121,7 @@ def _from_a_whole_frame(
 
 
 def _check(cameras: CameraPath, conditioning: Conditioning) -> None:
-    expected = (len(cameras), cameras.height, cameras.width)
-    if conditioning.mask.shape != expected or conditioning.color.shape != (*expected, 3):
-        raise ShapeError(
-            f"The conditioning is {list(conditioning.mask.shape)}, its cameras ask for {list(expected)}. "
-            "Render the take again."
-        )
+    check_conditioning(cameras, conditioning)
     if not conditioning.mask.any():
         raise InputError("The camera never sees the plate: there is nothing to paint on from. Turn it to the scene.")
 

@@ -19,11 +19,13 @@ from torch.nn import functional
 
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import Branch
+from ex4d.generation.wan.rope import rotation_table
+from ex4d.generation.wan.schedule import sinusoid
 
 IMAGE_TOKENS = 257  # CLIP's, in front of the words in the cross attention's context
 
 Rotate = Callable[[Tensor, Tensor, int], Tensor]
-"""(queries or keys [1, n, C], rotations of `rope_table`, heads) -> [1, n, C]"""
+"""(queries or keys [1, n, C], rotations of `rotation_table`, heads) -> [1, n, C]"""
 
 
 class ReferenceForward:
@@ -54,38 +56,10 @@ class ReferenceForward:
 
         words = dit.text_embedding(told.context[branch].to(dtype))
         picture = _image_embedding(dit.img_emb.proj, told.clip, dtype)
-        rotations = rope_table(dit, grid, tokens.device)
+        rotations = rotation_table(dit.freqs, grid).to(tokens.device)
         for block in dit.blocks:
             tokens = self.run_block(block, tokens, modulation, words, picture, rotations, dtype)
         return dit.unpatchify(_head(dit.head, tokens, time), grid)
-
-
-def sinusoid(timestep: Tensor, width: int) -> Tensor:
-    """The timestep as waves: computed in float64, for bfloat16 would move it by up to two steps of a thousand.
-
-    Args:
-        timestep: float32 [1]
-        width: of the result.
-
-    Returns:
-        Cosines, then sines. float32 [1, width]
-    """
-    half = width // 2
-    rates = torch.pow(10000, -torch.arange(half, dtype=torch.float64, device=timestep.device).div(half))
-    angles = torch.outer(timestep.double(), rates)
-    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
-
-
-def rope_table(dit: Any, grid: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Rotations of every token by its frame, row and column. complex128 [f * h * w, 1, channels of a head / 2]"""
-    f, h, w = grid
-    frames, rows, columns = dit.freqs
-    parts = (
-        frames[:f].view(f, 1, 1, -1).expand(f, h, w, -1),
-        rows[:h].view(1, h, 1, -1).expand(f, h, w, -1),
-        columns[:w].view(1, 1, w, -1).expand(f, h, w, -1),
-    )
-    return torch.cat(parts, dim=-1).reshape(f * h * w, 1, -1).to(device)
 
 
 def block_output(

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ex4d.generation.wan.finite import pictures_of
 from ex4d.generation.wan.models import WanModels
 from ex4d.generation.wan.time_left import DEVELOPING
 from ex4d.progress import ProgressCallback, track
@@ -52,8 +53,7 @@ class ReferenceVae:
                 features, cache = model.conv2(latents / inverse_deviation + mean), model._feat_map
                 for i in track(range(features.shape[2]), DEVELOPING, progress):
                     decoded, cache, _ = model.decoder(features[:, :, i : i + 1], feat_cache=cache, feat_idx=[0])
-                    levels = ((decoded[0].clamp(-1, 1).float() + 1) * 127.5).byte()
-                    pictures.append(levels.permute(1, 2, 3, 0).cpu().numpy())
+                    pictures.append(pictures_of(decoded[0], DEVELOPING).permute(1, 2, 3, 0).cpu().numpy())
             finally:
                 model.clear_cache()
         return np.concatenate(pictures)

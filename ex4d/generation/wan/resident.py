@@ -30,7 +30,7 @@ from ex4d.generation.wan.memory_plan import (
 )
 from ex4d.generation.wan.modes import Mode
 from ex4d.generation.wan.networks import Networks, free_memory, read_prompts
-from ex4d.generation.wan.out_of_memory import let_go, ran_out
+from ex4d.generation.wan.out_of_memory import in_main_memory, let_go, ran_out
 from ex4d.generation.wan.prompts import are_known
 from ex4d.generation.wan.settings import PaintSettings
 from ex4d.generation.wan.sharing import free_gpus, loading_at_once
@@ -121,7 +121,7 @@ def lent_painter(
             if not ran_out(error):
                 raise
             let_go(error)
-            raise MachineError(_out_of_memory(machine, window, mode, known)) from error
+            raise MachineError(_out_of_memory(in_main_memory(error), machine, window, mode, known)) from error
 
 
 def release() -> None:
@@ -184,8 +184,9 @@ def _on_gpu() -> int:
     return int(torch.cuda.memory_allocated()) if torch.cuda.is_available() else 0
 
 
-def _out_of_memory(machine: Machine, window: Window, mode: Mode, known: bool) -> str:
-    text = f"The GPU ran out of memory while painting {window}. Close other programs that use it, then try again."
+def _out_of_memory(main: bool, machine: Machine, window: Window, mode: Mode, known: bool) -> str:
+    what = "This machine ran out of main memory" if main else "The GPU ran out of memory"
+    text = f"{what} while painting {window}. Close other programs that use it, then try again."
     ways = what_would_fit(machine, window, mode, known)
     return f"{text} What takes less: {'; or '.join(ways)}." if ways else text
 

@@ -20,14 +20,19 @@ def rope_table(
     Returns:
         cosine, sine: fp32 [frames * rows * columns, 1, head_dim / 2]
     """
+    rotation = rotation_table(frequencies, grid)
+    return rotation.real.float().to(device), rotation.imag.float().to(device)
+
+
+def rotation_table(frequencies: tuple[torch.Tensor, ...], grid: tuple[int, int, int]) -> torch.Tensor:
+    """Every token's rotation, as the network has it. complex128 [frames * rows * columns, 1, head_dim / 2]"""
     frames, rows, columns = grid
-    parts = [
+    parts = (
         frequencies[0][:frames].view(frames, 1, 1, -1).expand(*grid, -1),
         frequencies[1][:rows].view(1, rows, 1, -1).expand(*grid, -1),
         frequencies[2][:columns].view(1, 1, columns, -1).expand(*grid, -1),
-    ]
-    rotation = torch.cat(parts, dim=-1).reshape(frames * rows * columns, 1, -1)
-    return rotation.real.float().to(device), rotation.imag.float().to(device)
+    )
+    return torch.cat(parts, dim=-1).reshape(frames * rows * columns, 1, -1)
 
 
 def rotated(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:

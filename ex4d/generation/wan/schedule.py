@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which noise levels the denoise loop visits."""
+"""Which noise levels the denoise loop visits, and how the network is told of them."""
 
 from typing import NamedTuple
 
@@ -34,3 +34,19 @@ def flow_schedule(steps: int, shift: float = SHIFT) -> Schedule:
     even = torch.linspace(1, 0, steps + 1)[:-1]
     sigmas = shift * even / (1 + (shift - 1) * even)
     return Schedule(sigmas * TRAIN_STEPS, torch.cat([sigmas, sigmas.new_zeros(1)]))
+
+
+def sinusoid(timestep: Tensor, width: int) -> Tensor:
+    """The timestep as waves: computed in float64, for bfloat16 would move it by up to two steps of a thousand.
+
+    Args:
+        timestep: float32 [1]
+        width: of the result.
+
+    Returns:
+        Cosines, then sines. float32 [1, width]
+    """
+    half = width // 2
+    rates = torch.pow(10000, -torch.arange(half, dtype=torch.float64, device=timestep.device).div(half))
+    angles = torch.outer(timestep.double(), rates)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()

@@ -7,11 +7,9 @@ than a threshold, the answer is the latents plus what the last answer was beyond
 answer of a step, guidance included: both prompts are asked in the same steps, on however many GPUs.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-Guided = Callable[[Tensor, Tensor, int], Tensor]  # see denoise.py
+from ex4d.generation.wan.denoise import Guided
 
 FIRST_STEPS = 4  # always asked: layout and motion are decided here, and a rate of change needs two answers
 LAST_STEPS = 2  # always asked: detail is decided here
