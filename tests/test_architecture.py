@@ -46,7 +46,7 @@ def test_only_the_add_on_knows_blender_and_only_ex4d_knows_torch(path):
     assert not imports_of(path) & forbidden
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "shared_protocol").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "shared_protocol").rglob("*.py")), ids=lambda path: path.name)
 def test_the_protocol_needs_only_the_standard_library_zeromq_and_msgpack(path):
     assert imports_of(path) <= set(sys.stdlib_module_names) | {"zmq", "msgpack"}
 
