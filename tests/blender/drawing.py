@@ -35,6 +35,7 @@ class Layout:
     def prop(self, data, name, text="", icon="NONE", placeholder=""):
         assert name in data.bl_rna.properties or data.path_resolve(name) is not None
         assert icon in ICONS
+        assert name not in data.bl_rna.properties or data.bl_rna.properties[name].description, f"{name} has no tooltip"
         self.drawn.append(text or name)
 
     def operator_menu_enum(self, idname, name, text="", icon="NONE"):
@@ -62,6 +63,7 @@ class Layout:
     def operator(self, idname, text="", icon="NONE", translate=True, depress=False, emboss=True):
         module, name = idname.split(".")
         known = getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
+        assert known.description or idname.startswith("wm."), f"{idname} has no tooltip"
         assert icon in ICONS
         self.drawn.append(text or idname)
         return Options(known.properties)

@@ -131,6 +131,14 @@ def test_a_plate_becomes_a_strip(connected, saved, scene, real_plate, tmp_path):
     assert 0 < record["unseen"]["mean"] < 0.5
     for name in ("camera.npz", "color.mkv", "mask.mkv", "result.mkv", "result.mp4"):
         assert (folder / name).stat().st_size > 0
+
+    bpy.ops.ex4d.check_result()
+    finish(addon)
+    found = {finding.question.label: finding for finding in addon.take_check.findings(state.takes[0])}
+    assert found["Painted"].value == pytest.approx(record["unseen"]["mean"])
+    assert found["Painted"].worst_frame == record["unseen"]["worst_frame"]
+    assert found["Plate kept"].word == "good"
+    assert (folder / "evaluation.html").stat().st_size > 0
     bpy.ops.wm.save_mainfile()
 
 
