@@ -117,7 +117,7 @@ def models_venv() -> Path:
     constrained = ["--constraint", "constraints.txt"]
     # torch first: what depends on it then takes the build that is there, which may be one without CUDA.
     installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth,ray,wan,train]"]]
-    return make_venv(ROOT / ".venv-models", sys.executable, "the models' libraries and Ray, 2 to 7 GB", installs, inputs)
+    return make_venv(ROOT / ".venv-models", sys.executable, "the models' libraries, Ray, 2 to 7 GB", installs, inputs)
 
 
 def bench() -> None:
