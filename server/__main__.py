@@ -14,6 +14,7 @@ import zmq
 import zmq.asyncio
 
 from ex4d.errors import Ex4dError
+from ex4d.ray_cluster import Cluster
 from shared_protocol.connection import home_folder
 
 from .artifacts import Artifacts
@@ -28,7 +29,6 @@ from .memory import share_one_heap
 from .metrics import Metrics
 from .pipe import DEFAULT_RUNNER
 from .placing import Wanted, local_workers, ray_workers
-from .ray_cluster import Cluster
 from .runtime import (
     EXIT_ALREADY_RUNNING,
     VERSION,

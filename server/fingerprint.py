@@ -11,9 +11,9 @@ import os
 import sys
 import time
 from importlib.metadata import distributions
-from importlib.util import find_spec
 from pathlib import Path
 
+from ex4d.code_hash import code_hash
 from shared_protocol.fields import to_plain
 from shared_protocol.messages import InputRef
 
@@ -40,19 +40,6 @@ class Circumstances:
             self._weights, self._weights_seen_s = _weights(), time.monotonic()
         content = [kind, params, to_plain(inputs), self._fixed, self._weights]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def code_hash(runner: str) -> str:
-    """Of the source files that do the jobs, so that a changed working copy counts as another version."""
-    spec = find_spec(runner.partition(":")[0].partition(".")[0])  # finds the package without running it
-    if spec is None or spec.origin is None:
-        return ""
-    origin = Path(spec.origin)
-    folder = origin.parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")) if origin.name == "__init__.py" else [origin]:
-        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _weights() -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ex4d.errors import InputError
+from ex4d.ray_cluster import Cluster, count_gpus
 
 from .devices import find_gpus, worker_devices
 from .executor import LocalExecutor, Patience
 from .fingerprint import Circumstances
 from .lending import Lending
 from .pipe import DEFAULT_RUNNER
-from .ray_cluster import Cluster, count_gpus
 from .ray_executor import RayExecutor
 
 

@@ -6,7 +6,6 @@ worker with it. It owns no job: attempts, order, results and cancelling stay wit
 """
 
 import argparse
-import logging
 import os
 import queue
 import signal
@@ -18,11 +17,11 @@ from typing import Any, BinaryIO
 
 from ex4d.errors import Cancelled, Ex4dError, MachineError
 from ex4d.pipes import take_pipes
+from ex4d.ray_cluster import Cluster, join_cluster
 
 from .failures import classify
 from .log import JOB_LOG_BYTES
 from .pipe import DEFAULT_RUNNER, read_message, write_message
-from .ray_cluster import Cluster, check_closed, reach
 from .ray_files import fetch, same_folder, send_inputs
 from .ray_host import RayHost, code_id
 from .worker import ALIVE_INTERVAL_S, die_with_parent
@@ -57,7 +56,7 @@ class Bridge:
     def work(self) -> None:
         """Get a place on the cluster and do jobs there until the server or the cluster is gone."""
         try:
-            self._join()
+            join_cluster(self._cluster)
             self._take_place()
         except Ex4dError as error:
             self._say({"t": "refused", "why": str(error)})
@@ -70,24 +69,6 @@ class Bridge:
             if not begun:  # the worker died before: another one comes
                 time.sleep(ANOTHER_S)
                 self._jobs.put(job)
-
-    def _join(self) -> None:
-        """Become a program of the cluster, or MachineError."""
-        import ray
-        from ray.exceptions import AuthenticationError, RayError
-
-        address = self._cluster.address
-        reach(address)
-        check_closed(self._cluster)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except AuthenticationError as error:
-            raise MachineError(f"The cluster does not take our token: {str(error).splitlines()[0]}") from error
-        except (RayError, RuntimeError, ConnectionError, ValueError) as error:
-            raise MachineError(
-                f"This machine cannot use the cluster at {address}: {str(error).splitlines()[0]} Make it one of its "
-                f"nodes: ray start --address={address} --num-gpus=0"
-            ) from error
 
     def _take_place(self) -> None:
         """Start an actor, waiting until the cluster has room, and tell the server where it is; or MachineError."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ex4d.ray_cluster import Cluster
+
 from .devices import Device
 from .executor import LocalExecutor, Outcome, Patience, Report, Task, WorkerLost
 from .pipe import DEFAULT_RUNNER
-from .ray_cluster import Cluster
 
 RETRY_S, LONGEST_RETRY_S = 1.0, 30.0  # waits before a cluster that refused us is asked again
 

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 
 from ex4d import __version__
+from ex4d.code_hash import code_hash
 
-from .fingerprint import code_hash
 from .log import JOB_LOG_BYTES
 from .worker_process import WorkerProcess, worker_command
 

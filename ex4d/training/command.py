@@ -78,7 +78,17 @@ def add_prepare(commands: Subparsers) -> None:
     )
     command.add_argument("--raster", default="auto", metavar="NAME", help="rasteriser (default auto)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of every random choice")
-    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default 1)")
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default 1); on a cluster samples at a time (default as many as it can)",
+    )
+    command.add_argument("--ray", metavar="HOST:PORT", help="make the samples on this Ray cluster")
+    command.add_argument(
+        "--ray-gpus", type=float, default=0.0, metavar="N", help="of each sample, for a depth model; 0.5: two share one"
+    )
+    command.add_argument("--allow-open-cluster", action="store_true", help="use a Ray cluster that asks for no token")
     command.add_argument("--shard-samples", type=int, default=64, metavar="N", help="clips per shard (default 64)")
     command.add_argument("--no-sheets", action="store_true", help="write no pictures to judge the masks by")
     command.add_argument("--json", action="store_true", help="print the outcome as JSON")
@@ -86,8 +96,10 @@ def add_prepare(commands: Subparsers) -> None:
 
 def prepare(options: argparse.Namespace) -> Outcome:
     """`ex4d train prepare`."""
+    from ex4d.ray_cluster import Cluster
     from ex4d.training.lock import only_writer
     from ex4d.training.making import SHEETS
+    from ex4d.training.on_ray import Farm
     from ex4d.training.options import SHARES, PrepareOptions
     from ex4d.training.prepare import prepare
 
@@ -106,9 +118,13 @@ def prepare(options: argparse.Namespace) -> Outcome:
         caption=options.caption,
         seed=options.seed,
     )
+    farm = None
+    if options.ray is not None:
+        farm = Farm(Cluster(options.ray, options.allow_open_cluster), options.workers, options.ray_gpus)
+    workers = 1 if options.workers is None else options.workers
     with only_writer(options.out), TerminalProgress() as progress:
         done = prepare(
-            options.videos, options.out, asked, options.workers, options.shard_samples, not options.no_sheets, progress
+            options.videos, options.out, asked, workers, options.shard_samples, not options.no_sheets, progress, farm
         )
     masks = dict(sorted(done.kinds.items()))
     facts: dict[str, Any] = {

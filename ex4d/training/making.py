@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making planned samples: in this process or in several, each sample a file of its own, which a stopped run leaves."""
+"""Making planned samples, each a file of its own, which a stopped run leaves: here in one process or in several."""
 
+import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ TICK_S = 0.5  # how often a waiting run looks whether it is to stop
 STAGE = "Preparing samples"
 
 Outcome = Made | str  # a sample, or why there is none
+Maker = Callable[[Sequence["Job"], ProgressCallback], Generator[tuple["Job", Outcome], None, None]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,15 @@ class Job:
 
 
 def make_samples(
-    jobs: Sequence[Job], workers: int, progress: ProgressCallback | None
+    jobs: Sequence[Job], maker: Maker, progress: ProgressCallback | None
 ) -> Generator[tuple[Job, Outcome], None, None]:
-    """Make the samples, in whatever order they get ready; those of a stopped run first."""
+    """Make the samples, in whatever order they get ready; those of a stopped run first.
+
+    Args:
+        jobs: the samples.
+        maker: makes those that are not there yet.
+        progress: told after each sample, and often enough to stop in between.
+    """
     start, done, open_jobs = time.monotonic(), 0, []
     for job in jobs:
         try:
@@ -70,14 +78,23 @@ def make_samples(
             progress(Progress(STAGE, done, len(jobs), eta_s))
 
     tell()
-    pool = _in_processes(open_jobs, workers, tell) if workers > 1 else ((job, _make(job, tell)) for job in open_jobs)
-    for job, outcome in pool:
-        done += 1
-        tell()
-        yield job, outcome
+    with contextlib.closing(maker(open_jobs, tell)) as results:
+        for job, outcome in results:
+            done += 1
+            tell()
+            yield job, outcome
 
 
-def _in_processes(jobs: Sequence[Job], workers: int, tell: ProgressCallback) -> Iterator[tuple[Job, Outcome]]:
+def in_this_process(jobs: Sequence[Job], tell: ProgressCallback) -> Generator[tuple[Job, Outcome], None, None]:
+    """One after the other."""
+    for job in jobs:
+        yield job, make(job, tell)
+
+
+def in_processes(
+    workers: int, jobs: Sequence[Job], tell: ProgressCallback
+) -> Generator[tuple[Job, Outcome], None, None]:
+    """Several at a time, each process on one core."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(
@@ -116,10 +133,11 @@ def _make_in_worker(job: Job) -> Outcome:
         if _stop is not None and _stop.is_set():
             raise Cancelled("The preparation was stopped.")
 
-    return _make(job, look)
+    return make(job, look)
 
 
-def _make(job: Job, progress: ProgressCallback | None = None) -> Outcome:
+def make(job: Job, progress: ProgressCallback | None = None) -> Outcome:
+    """Make one sample, or say why there is none."""
     sheet = job.folder / SHEETS / f"{job.task.key}.jpg" if job.sheets else None
     try:
         return make_sample(job.task, job.options, job.part, sheet, progress)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ex4d.depth import SourceOptions, best_source, depth_source
@@ -19,8 +20,10 @@ from ex4d.depth.known import KNOWN_OPTIONS
 from ex4d.errors import InputError
 from ex4d.licence import allowed_by_all
 from ex4d.progress import ProgressCallback
+from ex4d.raster import rasteriser
 from ex4d.training.dataset import INDEX, Index, Shard, read_index, write_index
-from ex4d.training.making import PARTS, Job, Outcome, make_samples
+from ex4d.training.making import PARTS, Job, Maker, Outcome, in_processes, in_this_process, make_samples
+from ex4d.training.on_ray import Farm, on_cluster
 from ex4d.training.options import PrepareOptions
 from ex4d.training.plan import found_videos, planned
 from ex4d.training.records import DatasetError, Record
@@ -60,6 +63,7 @@ def prepare(
     shard_samples: int = SHARD_SAMPLES,
     sheets: bool = True,
     progress: ProgressCallback | None = None,
+    farm: Farm | None = None,
 ) -> Prepared:
     """Make or extend a dataset.
 
@@ -71,6 +75,7 @@ def prepare(
         shard_samples: samples per shard.
         sheets: write a picture per sample to `sheets`.
         progress: told after each sample, and often enough to stop in between.
+        farm: the cluster that makes the samples instead of this machine.
 
     Raises:
         DatasetError: the folder holds a dataset made with other settings.
@@ -81,18 +86,30 @@ def prepare(
     for name, value in (("workers", workers), ("samples per shard", shard_samples)):
         if value < 1:
             raise InputError(f"The number of {name} must be at least 1, got {value}.")
-    _check_source(options)
+    depth = _checked_source(options)
     index = _begun(folder, options)
     files = found_videos(videos)
     plan = planned(files, options, progress)
     earlier = {name: why for name, why in index.skipped.items() if name not in {file.name for file in files}}
     index = replace(index, skipped={**earlier, **plan.skipped})
-    jobs = [Job(task, options, folder, sheets) for task in plan.tasks if task.key not in index.keys]
+    # What this machine chooses counts for all who make samples, and they may run in another folder.
+    file = options.depth_file
+    if file is not None and not file.startswith("{folder}"):
+        file = str(Path(file).absolute())
+    chosen = replace(options, depth=depth, depth_file=file, raster=rasteriser(options.raster).name)
+    jobs = [
+        Job(replace(task, video=task.video.absolute()), chosen, folder.absolute(), sheets)
+        for task in plan.tasks
+        if task.key not in index.keys
+    ]
     started, before = time.monotonic(), len(index.records)
     notices, skipped, made_frames = list(plan.notices), dict(plan.skipped), 0
     chunks = [jobs[first : first + shard_samples] for first in range(0, len(jobs), shard_samples)]
     outcomes: dict[str, Outcome] = {}
-    with contextlib.closing(make_samples(jobs, workers, progress)) as results:
+    maker: Maker = in_this_process if workers == 1 else partial(in_processes, workers)
+    if farm is not None:
+        maker = partial(on_cluster, farm)
+    with contextlib.closing(make_samples(jobs, maker, progress)) as results:
         for job, outcome in results:
             outcomes[job.task.key] = outcome
             while chunks and all(one.task.key in outcomes for one in chunks[0]):
@@ -114,10 +131,10 @@ def prepare(
     return Prepared(index, len(index.records) - before, skipped, tuple(dict.fromkeys(notices)), made_frames, seconds)
 
 
-def _check_source(options: PrepareOptions) -> None:
-    """Refuse what would fail for every video alike."""
+def _checked_source(options: PrepareOptions) -> str:
+    """Refuse what would fail for every video alike. Returns: the depth source's name"""
     if {kind for kind, share in options.shares.items() if share} == {"tracking"}:
-        return  # needs no depth
+        return options.depth  # needs none
     name = options.depth
     if name == "auto":
         name = "file" if options.depth_file is not None else best_source()
@@ -125,6 +142,7 @@ def _check_source(options: PrepareOptions) -> None:
     file = None if options.depth_file is None else Path(options.depth_file)
     source = depth_source(name, SourceOptions(file, options.depth_kind, None, None, own))
     require_licence(source, options.accept_licence)
+    return name
 
 
 def _begun(folder: Path, options: PrepareOptions) -> Index:

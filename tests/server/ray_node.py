@@ -53,6 +53,6 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _has_a_node(self) -> bool:
-        look = [sys.executable, "-m", "server.ray_cluster", self.address]
+        look = [sys.executable, "-m", "ex4d.ray_cluster", self.address]
         told = subprocess.run(look, env=self._environment, capture_output=True, text=True, check=True).stdout
         return bool(json.loads(told).get("nodes"))

@@ -10,7 +10,7 @@ import pytest
 from conftest import HERE, PATIENCE_S, is_gone, until
 
 from ex4d.errors import InputError
-from server.ray_cluster import Cluster
+from ex4d.ray_cluster import Cluster
 
 EX4D = [sys.executable, str(HERE / "ex4d_command.py")]
 

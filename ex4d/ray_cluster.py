@@ -1,31 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a Ray cluster is there, whether it lets strangers in, and how many GPUs it has.
 
-Ray is only ever loaded by processes of their own: it ends its process when it loses the cluster, and reads from its
-environment once whether it shows a token. `python -m server.ray_cluster HOST:PORT` is such a process.
+Asked by processes of their own, `python -m ex4d.ray_cluster HOST:PORT`: Ray reads from its environment once whether it
+shows a token, and it ends its process when it loses the cluster, which a server must not have.
 """
 
 import argparse
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ex4d.errors import InputError, MachineError
 
-from .worker_process import PACKAGES
-
+PACKAGES = Path(__file__).resolve().parents[1]
 REACH_S, ANSWER_S = 5.0, 60.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where our workers shall run.
+    """Where the work shall run.
 
     Raises:
         InputError: the address is none, or one of Ray's client servers.
@@ -33,13 +34,13 @@ class Cluster:
 
     address: str  # HOST:PORT of its head
     allow_open: bool = False  # use it although everybody who reaches it may run programs there
-    share_folder: bool = True  # let its nodes read and write the server's folder when they see it
+    share_folder: bool = True  # let its nodes read and write the folder when they see it
 
     def __post_init__(self) -> None:
         host, colon, port = self.address.rpartition(":")
         if not (host and colon and port.isdigit()) or "/" in host:
             raise InputError(
-                f"--address must be HOST:PORT of the cluster's head, as `ray start --address` takes it, got "
+                f"A Ray cluster's address is HOST:PORT of its head, as `ray start --address` takes it, got "
                 f"'{self.address}'."
             )
 
@@ -55,9 +56,33 @@ def check_ray_is_installed() -> None:
     spec = find_spec("ray")
     if spec is None or spec.origin is None:  # or it is some folder of that name
         raise MachineError(
-            "--executor ray needs the Python package ray, which is not installed. Install it with: pip install "
+            "Work on a cluster needs the Python package ray, which is not installed. Install it with: pip install "
             "'ex4d[ray]'."
         )
+
+
+def join_cluster(cluster: Cluster) -> None:
+    """Make this process a program of the cluster; its traffic with strangers is switched off. Blocks for seconds.
+
+    Raises:
+        MachineError: there is no cluster, it does not let us in, or it lets everybody in.
+    """
+    check_ray_is_installed()
+    reach(cluster.address)
+    check_closed(cluster)
+    os.environ.update(cluster.environment)
+    import ray
+    from ray.exceptions import AuthenticationError, RayError
+
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise MachineError(f"The cluster does not take our token: {str(error).splitlines()[0]}") from error
+    except (RayError, RuntimeError, ConnectionError, ValueError) as error:
+        raise MachineError(
+            f"This machine cannot use the cluster at {cluster.address}: {str(error).splitlines()[0]} Make it one "
+            f"of its nodes: ray start --address={cluster.address} --num-gpus=0"
+        ) from error
 
 
 def count_gpus(cluster: Cluster) -> int:
@@ -103,7 +128,7 @@ def _ask(address: str, environment: dict[str, str]) -> dict[str, Any]:
     search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "server.ray_cluster", address],
+            [sys.executable, "-P", "-m", "ex4d.ray_cluster", address],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -138,7 +163,7 @@ def _look(address: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Says as JSON what a Ray cluster has; started by the server.")
+    parser = argparse.ArgumentParser(description="Says as JSON what a Ray cluster has.")
     parser.add_argument("address", metavar="HOST:PORT")
     sys.stdout.write(json.dumps(_look(parser.parse_args().address)) + "\n")
     return 0
