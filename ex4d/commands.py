@@ -46,7 +46,10 @@ class TerminalProgress:
                 unit_scale=large,
                 file=sys.stderr,
                 mininterval=0.2,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}, {rate_fmt}]",
             )
+        if report.eta_s is not None:  # of more than the stage, where more is known
+            self.bar.set_postfix_str(f"{tqdm.format_interval(report.eta_s)} left", refresh=False)
         self.bar.update(report.i - self.bar.n)
 
     def __enter__(self) -> "TerminalProgress":

@@ -28,16 +28,19 @@ SHARED_NETWORK = f"{__name__}:shared_network"
 
 
 def free_gpus(plan: MemoryPlan, mode: Mode) -> list[torch.device]:
-    """The GPUs beside the first that can share a take: those with room for what the first one holds.
+    """The GPUs beside the first that can share a take: those of its kind with room for what it holds.
 
-    None for quality reference, which is one GPU's arithmetic, for networks that are streamed, and on Windows.
+    Shares are equal: a slower one would hold the others up. None for quality reference, which is one GPU's arithmetic,
+    for networks that are streamed, and on Windows.
     """
     if mode.precision == "reference" or plan.streams or plan.crosses == "visits":
         return []
     if not torch.cuda.is_available() or not dist.is_available() or not dist.is_nccl_available():
         return []
-    roomy = [number for number in range(1, torch.cuda.device_count()) if read_machine(number).free >= plan.peak]
-    return [torch.device("cuda", number) for number in roomy[: usable(len(roomy) + 1) - 1]]
+    kind = read_machine(0).name
+    others = {number: read_machine(number) for number in range(1, torch.cuda.device_count())}
+    fitting = [number for number, machine in others.items() if machine.name == kind and machine.free >= plan.peak]
+    return [torch.device("cuda", number) for number in fitting[: usable(len(fitting) + 1) - 1]]
 
 
 def loading_at_once(machine: Machine, plan: MemoryPlan) -> int:
