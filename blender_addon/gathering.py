@@ -8,6 +8,7 @@ import bpy
 
 from . import compat, session, shots
 from .errors import ShotDataError
+from .job_files import PACKED
 
 
 def gather(scene):
@@ -29,7 +30,7 @@ def copy_whole(source, target):
     """Copy a folder so that it appears at once or not at all; runs in the background thread."""
     partial_copy = target.with_name(target.name + ".partial")
     shutil.rmtree(partial_copy, ignore_errors=True)
-    shutil.copytree(source, partial_copy)
+    shutil.copytree(source, partial_copy, ignore=shutil.ignore_patterns(PACKED))
     partial_copy.rename(target)
     return target
 

@@ -203,6 +203,7 @@ def test_a_shot_made_before_saving_can_be_gathered_beside_the_file(addon, fake, 
     assert addon.session.wait(10)
     with pytest.raises(RuntimeError, match="Save the file first"):
         bpy.ops.ex4d.gather_files()
+    (addon.shots.shot_folder(scene) / "plate.zip").write_bytes(b"what a cancelled reconstruction was sent")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "later.blend"))
     bpy.ops.ex4d.gather_files()
     assert addon.session.wait(10)
@@ -213,6 +214,7 @@ def test_a_shot_made_before_saving_can_be_gathered_beside_the_file(addon, fake, 
         f"//ex4d/{name}/takes/take_01/result.mkv",
     }
     assert addon.shots.shot_folder(scene) == tmp_path.resolve() / "ex4d" / name
+    assert not (tmp_path / "ex4d" / name / "plate.zip").exists()
     assert "Save the file once more" in addon.session.current.notice
 
 
