@@ -22,7 +22,7 @@ TITLE = "Coverage strip"
 MOST_FRAMES = 33  # that are looked at; those between them lie between them
 PAUSE_S = 0.2  # between two looks at a camera that is being moved
 READ_S = 0.004  # of the main thread in one go, for the camera's curves
-READ_FRAMES = 2  # of them at a time
+READ_FRAMES = 6  # at least, however slow the machine is just now
 NEXT_S = 0.01  # until it goes on
 
 

@@ -180,9 +180,10 @@ def test_an_edit_costs_the_background_less_than_200_ms(addon, tmp_path):
     assert min(seconds) < 0.2
 
 
-def test_a_look_that_is_shared_over_ticks_sees_the_same_path(addon, scene, reconstructed, camera):
+def test_a_look_that_is_shared_over_ticks_sees_the_same_path(addon, scene, reconstructed, camera, monkeypatch):
     bpy.ops.ex4d.add_move(move="ORBIT", angle=0.3)
     strip = addon.coverage_strip
+    monkeypatch.setattr(strip, "READ_FRAMES", 2)
     reading, turns = strip.Reading(scene), 0
     while (path := reading.advance(scene, 0)) is None:
         turns += 1
@@ -195,6 +196,7 @@ def test_a_look_that_is_shared_over_ticks_sees_the_same_path(addon, scene, recon
 def test_a_change_while_the_curves_are_read_is_looked_at_as_well(addon, scene, reconstructed, camera, monkeypatch):
     strip = addon.coverage_strip
     monkeypatch.setattr(strip, "READ_S", 0)
+    monkeypatch.setattr(strip, "READ_FRAMES", 2)
     assert strip._tick() == strip.NEXT_S
     camera.location.x = 1.0
     strip.touch()
