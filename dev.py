@@ -116,7 +116,7 @@ def models_venv() -> Path:
     inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     constrained = ["--constraint", "constraints.txt"]
     # torch first: what depends on it then takes the build that is there, which may be one without CUDA.
-    installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth,ray,wan,train]"]]
+    installs = [[*constrained, "torch"], [*constrained, "--editable", ".[dev,depth,judges,ray,wan,train]"]]
     return make_venv(ROOT / ".venv-models", sys.executable, "the models' libraries, Ray, 2 to 7 GB", installs, inputs)
 
 
