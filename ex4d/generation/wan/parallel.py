@@ -76,9 +76,9 @@ class Team:
         self._job = 0
         self._folder = tempfile.TemporaryDirectory(prefix="ex4d-team-")
         self._helpers: list[Helper] = []
-        self._finish = weakref.finalize(self, _end, self._helpers, self._folder)
         store = Path(self._folder.name) / "store"
         self._ranks = Ranks(0, len(devices), devices[0], store)
+        self._finish = weakref.finalize(self, _end, self._helpers, self._ranks, self._folder)
         told = {"world": len(devices), "store": str(store), "network": network, "arguments": arguments}
         self._starts = [
             {**told, "rank": rank, "device": str(device)} for rank, device in enumerate(devices[1:], start=1)
@@ -154,7 +154,6 @@ class Team:
     def close(self) -> None:
         """End the other processes."""
         self._finish()
-        self._ranks.leave()
 
     def ask(
         self, local: Velocity, mode: Mode, latents: Tensor, timestep: Tensor, branch: Branch | None
@@ -274,9 +273,10 @@ def _lose(team: "weakref.ref[Team]", why: str) -> None:
         alive.lose(why)
 
 
-def _end(helpers: list[Helper], folder: "tempfile.TemporaryDirectory[str]") -> None:
+def _end(helpers: list[Helper], ranks: Ranks, folder: "tempfile.TemporaryDirectory[str]") -> None:
     for helper in helpers:
         helper.end()
+    ranks.leave()
     folder.cleanup()
 
 

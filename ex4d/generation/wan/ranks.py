@@ -119,8 +119,8 @@ class Ranks:
         """The source's tensor, of any dtype, in every process. Overwritten in the others."""
         assert tensor.is_contiguous()
         options = dist.BroadcastOptions()
-        options.rootRank, options.rootTensor = source, 0
-        self._group.broadcast([tensor.view(-1).view(torch.uint8)], options).wait()
+        options.rootRank, options.rootTensor, options.asyncOp = source, 0, False
+        _await(self._group.broadcast([tensor.view(-1).view(torch.uint8)], options))
         return tensor
 
     def exchange(self, arrived: Tensor, rows: Tensor, received: list[int], sent: list[int], members: range) -> None:
@@ -130,7 +130,9 @@ class Ranks:
         """
         from_each, to_each = [0] * self.world, [0] * self.world
         from_each[members.start : members.stop], to_each[members.start : members.stop] = received, sent
-        self._group.alltoall_base(arrived, rows, from_each, to_each, dist.AllToAllOptions()).wait()
+        options = dist.AllToAllOptions()
+        options.asyncOp = False
+        _await(self._group.alltoall_base(arrived, rows, from_each, to_each, options))
         if arrived.is_cuda:
             self._pending.append(torch.cuda.current_stream(self.device).record_event())
             if len(self._pending) > AHEAD:
@@ -168,6 +170,11 @@ class Ranks:
             abort = threading.Thread(target=group.abort, name="abort", daemon=True)
             abort.start()
             abort.join(ABORT_S)
+
+
+def _await(work: Any) -> None:
+    if work is not None:  # NCCL's is queued on the current stream already
+        work.wait()
 
 
 def usable(gpus: int, heads: int = HEADS) -> int:
