@@ -4,8 +4,6 @@
 All methods without an underscore but `tell` and `close` run in the link's own thread; others reach them through `tell`.
 """
 
-import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from .errors import (
 from .events import Connected, Disconnected, Inbox, JobCancelled, JobDone, JobFailed, JobProgress
 from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, upload_inputs
 from .launch import start_server
+from .mailbox import Mailbox
 
 IDLE_S = 1.0  # how long the thread sleeps when nobody wakes it
 RETRY_S = (0.2, 0.5, 1.0)  # waits between attempts to reach a server that was lost; the last one repeats
@@ -59,10 +58,7 @@ class Link:
         self._heard_at = 0.0
         self._tries = 0
         self._stop = threading.Event()
-        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake, self._waker = socket.socketpair()
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
+        self._mailbox = Mailbox()
         self._thread = threading.Thread(target=self._work, name="ex4d-link", daemon=True)
         self._thread.start()
 
@@ -70,11 +66,7 @@ class Link:
 
     def tell(self, command: Callable[[], None]) -> None:
         """Run a function in the link's thread, soon."""
-        self._commands.put(command)
-        try:
-            self._waker.send(b"x")
-        except OSError:  # full: it is about to wake anyway; closed: nobody is left to wake
-            return
+        self._mailbox.put(command)
 
     def close(self, timeout_s: float) -> None:
         """End the thread and the connection."""
@@ -136,8 +128,7 @@ class Link:
         finally:
             if self._client is not None:
                 self._client.close()
-            self._wake.close()
-            self._waker.close()
+            self._mailbox.close()
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run a step; a broken connection is news, not the end of the thread."""
@@ -151,24 +142,17 @@ class Link:
             self._fail_all(reason)
 
     def _turn(self) -> None:
-        while True:
-            try:
-                command = self._commands.get_nowait()
-            except queue.Empty:
-                break
+        for command in self._mailbox.take():
             self._guarded(command)
         if self._client is not None:
             self._listen(self._client)
         else:
-            self._wait(self._retry() if self._lost_since is not None else None)
-        try:
-            while self._wake.recv(4096):
-                pass
-        except BlockingIOError:
-            return
+            wait_s = self._retry() if self._lost_since is not None else IDLE_S
+            self._mailbox.wait(max(0.01, min(wait_s, IDLE_S)))
+        self._mailbox.calm()
 
     def _listen(self, client: Client) -> None:
-        events = client.poll(IDLE_S, self._wake)
+        events = client.poll(IDLE_S, self._mailbox.wake)
         for event in events:
             self._receive(event)
         now = time.monotonic()
@@ -177,15 +161,6 @@ class Link:
             for job in self._jobs.values() if not events else ():
                 if job.followed and job.outputs is None:
                     client.subscribe(job.job_id, job.last_seq)
-
-    def _wait(self, timeout_s: float | None) -> None:
-        self._wake.settimeout(IDLE_S if timeout_s is None else max(0.01, min(timeout_s, IDLE_S)))
-        try:
-            self._wake.recv(4096)
-        except TimeoutError:
-            return
-        finally:
-            self._wake.setblocking(False)
 
     # Connection
 
