@@ -5,23 +5,29 @@ What is under way is known here, where undo does not reach it. A file in the tak
 result has arrived: whoever opens the shot later, in another session of Blender too, picks it up again.
 """
 
-import json
-import shutil
 import uuid
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import bpy
 
-from . import estimates, job_picture, painting, path_sampling, session, shots, take_files, take_list, takes
-from .errors import DAMAGED, ArtistError, ShotDataError
+from . import (
+    estimates,
+    job_picture,
+    painting,
+    path_sampling,
+    session,
+    shots,
+    take_files,
+    take_list,
+    take_requests,
+    takes,
+)
+from .errors import ArtistError, ShotDataError
 from .session import Step
 from .shared_protocol.events import JobCancelled, JobDone, JobFailed, JobProgress
 from .shared_protocol.messages import Pictures
 from .shooting import INPUT_ROLES
-
-REQUEST = "job.json"
 
 Key = tuple[str, str]
 """A take: its shot's id and its name."""
@@ -129,6 +135,8 @@ def _check(scene, item):
         raise ShotDataError(f"Scene {scene.name} is not the one on the screen. Go back to it, then render again.")
     if shots.safe_name(item.name) != item.name:
         raise ShotDataError("A take's name may have letters, digits, dots, dashes and underscores. Rename it.")
+    if item.camera is not None and not shots.in_scene(scene, item.camera):
+        raise ShotDataError(f"The take's camera {item.camera.name} was deleted. Choose another one.")
     if [known.name for known in scene.ex4d.takes].count(item.name) > 1:
         raise ShotDataError(f"Two takes are called {item.name}. Rename one.")
     if (takes.take_folder(scene, item.name) / take_files.RECORD).exists():
@@ -157,39 +165,16 @@ def _send(scene, item, inputs, sampled):
     request = {"job_id": found.job_id, "server": session.current.server.name, "params": params}
     if sampled is None:
         path = takes.take_folder(scene, item.path_of)
-        arguments = write_request, folder, request, partial(_copy_path, path)
+        arguments = take_requests.write_request, folder, request, partial(take_requests.copy_path, path)
     else:
-        arguments = write_request, folder, request, partial(_write_path, sampled, item.frame_start)
+        arguments = (
+            take_requests.write_request,
+            folder,
+            request,
+            partial(take_requests.write_path, sampled, item.frame_start),
+        )
     on_done, on_failed = partial(_submit, key, folder, inputs), partial(_fail, key)
     session.call("Writing the camera", *arguments, on_done=on_done, is_quiet=True, on_failed=on_failed)
-
-
-def write_request(folder: Path, request: dict, bring_path) -> dict:
-    """Write the camera, then what names the job until its result is there. Runs in the background thread."""
-    folder.mkdir(parents=True, exist_ok=True)
-    width, height, count = bring_path(folder)
-    request = {"schema": shots.SCHEMA, **request, "makes": [width, height, count]}
-    partial_file = folder / f"{REQUEST}.partial"
-    partial_file.write_text(json.dumps(request), encoding="utf-8")
-    partial_file.replace(folder / REQUEST)
-    return request
-
-
-def _write_path(sampled, frame_start, folder):
-    path_sampling.write_path(folder, sampled, frame_start)
-    return sampled.width, sampled.height, len(sampled.source_frame)
-
-
-def _copy_path(source, folder):
-    try:
-        makes = take_files.size_and_length(source / "camera.npz")
-        shutil.copyfile(source / "camera.npz", folder / "camera.npz")
-        scene_file = source / path_sampling.SCENE_FILE
-        if scene_file.exists():
-            shutil.copyfile(scene_file, folder / scene_file.name)
-    except DAMAGED as error:
-        raise ShotDataError(f"The camera path of {source.name} cannot be read ({error}). Choose a camera.") from error
-    return makes
 
 
 def _submit(key, folder, inputs, request):
@@ -261,11 +246,7 @@ def _forget(key, folder):
     if _pictured == key:
         _pictured = None
         job_picture.clear()
-    session.call("Tidying up", _remove_request, folder, on_done=lambda _: None, is_quiet=True)
-
-
-def _remove_request(folder):
-    (folder / REQUEST).unlink(missing_ok=True)
+    session.call("Tidying up", take_requests.forget, folder, on_done=lambda _: None, is_quiet=True)
 
 
 # Picking up again
@@ -282,20 +263,13 @@ def watch():
         if state.is_reconstructed and state.shot_id not in _looked_for:
             _looked_for.add(state.shot_id)
             on_done = partial(_pick_up, state.shot_id)
-            session.call("Looking for jobs", read_requests, shots.takes_folder(scene), on_done=on_done, is_quiet=True)
-
-
-def read_requests(folder) -> list[tuple[Path, dict]]:
-    """Return the takes of a folder whose results have not arrived, with their requests. In the background thread."""
-    found = []
-    for path in sorted(folder.glob(f"*/{REQUEST}")) if folder.is_dir() else []:
-        try:
-            request = shots.read_record(path)
-            Pictures(*request["makes"])
-            found.append((path.parent, request))
-        except (*DAMAGED, ArtistError, TypeError):  # half written, or of a newer version
-            continue
-    return found
+            session.call(
+                "Looking for jobs",
+                take_requests.read_requests,
+                shots.takes_folder(scene),
+                on_done=on_done,
+                is_quiet=True,
+            )
 
 
 def _pick_up(shot_id, requests):

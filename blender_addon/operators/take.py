@@ -4,7 +4,7 @@
 from bpy.props import EnumProperty, StringProperty
 from bpy.types import Operator
 
-from .. import shots, take_list, take_queue
+from .. import shots, take_list, take_queue, thumbnails
 from ..session import Step, current
 from . import grey
 from .step import StepOperator
@@ -122,6 +122,7 @@ class EX4D_OT_refresh_takes(StepOperator, Operator):
     step, reasons = Step.RESULT, (grey.no_shot, grey.no_reconstruction, grey.working)
 
     def start(self, context):
+        thumbnails.forget()
         take_list.refresh(context.scene)
 
 

@@ -51,9 +51,9 @@ class EX4D_PT_result(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator("ex4d.load_result", icon="SEQUENCE")
         row.operator_menu_enum("ex4d.load_result", "part", text="", icon="DOWNARROW_HLT")
-        self.draw_comparison(layout, context, state)
-        layout.operator_menu_enum("ex4d.use_result", "use", text="Use Result", icon="OUTLINER_OB_IMAGE")
-        if item is not None:
+        self.draw_comparison(layout, context, state, item)
+        if item is not None and not item.is_planned:
+            layout.operator_menu_enum("ex4d.use_result", "use", text="Use Result", icon="OUTLINER_OB_IMAGE")
             check.draw(layout, context, state, item)
         layout.operator("ex4d.hand_over", icon="EXPORT")
         outcome(layout, context, Step.RESULT)
@@ -88,10 +88,11 @@ class EX4D_PT_result(SidebarPanel, Panel):
             layout.template_icon(icon_value=thumbnails.icon_id(context.scene, item.name), scale=THUMBNAIL_SCALE)
         layout.prop(item, "notes")
 
-    def draw_comparison(self, layout, context, state):
+    def draw_comparison(self, layout, context, state, item):
         """The wipe between the selected take and the plate or another one."""
         row = layout.row(align=True)
-        row.operator_menu_enum("ex4d.compare_take", "other", text="Compare", icon="MOD_LENGTH")
+        if item is not None and not item.is_planned:
+            row.operator_menu_enum("ex4d.compare_take", "other", text="Compare", icon="MOD_LENGTH")
         wipe = sequencer.wipe_strip(context.scene, state.shot_id)
         if wipe is None:
             return

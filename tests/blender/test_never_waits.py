@@ -249,3 +249,29 @@ def test_the_strip_reads_the_cameras_curves_a_little_at_a_time(addon, calls, sce
     assert sorted(work_s)[-2] < USUAL_S, "once Python may have collected its garbage"
     del calls["strip"]  # by the clock it is not timed
     calls.check()
+
+
+def test_a_long_list_of_takes_is_sent_and_drawn_without_a_wait(addon, calls, reconstructed, monkeypatch, tmp_path):
+    monkeypatch.setenv("EX4D_HOME", str(tmp_path / "home"))  # where no server runs
+    addon.session.close()
+    addon.session.current.client = addon.session.BackgroundClient(None, None)
+    addon.session.current.is_connected = True
+    bpy.ops.ex4d.add_camera()
+    for _ in range(40):
+        bpy.ops.ex4d.plan_takes()
+    watched.events.clear()
+    with calls.of("render planned"):
+        assert bpy.ops.ex4d.render_planned() == {"FINISHED"}
+    while addon.session.current.work is not None:
+        addon.session.drain()  # Blender evaluates the cameras, one take in each look
+    while addon.session.current.followed or addon.session.current.calls:
+        look(addon, calls, 0.05)
+    statuses = {addon.panels.result.status_of(reconstructed, item) for item in reconstructed.takes}
+    assert statuses == {"failed"}, "nobody was there"
+    for item in reconstructed.takes[:20]:  # as if they had arrived
+        item.is_planned, item.summary = False, "10% Preview Fill"
+        addon.take_queue.sent.clear()
+        addon.take_list.select(reconstructed, item.name)
+        with calls.of("draw arrived"):
+            draw_panels(addon)
+    calls.check()

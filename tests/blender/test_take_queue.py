@@ -129,6 +129,15 @@ def test_a_camera_that_cannot_be_sent_fails_alone(addon, fake, scene, reconstruc
     assert "orthographic" in addon.take_queue.sent_take(reconstructed, "take_01").failure
 
 
+def test_a_camera_that_was_deleted_is_not_replaced_in_silence(addon, fake, scene, reconstructed, cameras):
+    bpy.ops.ex4d.plan_takes(cameras="SELECTED")
+    scene.collection.objects.unlink(cameras[0])  # as X in the viewport does: the take still knows it
+    bpy.ops.ex4d.render_planned()
+    assert addon.session.wait(10)
+    assert states(addon, reconstructed) == {"take_01": "failed", "take_02": "10% Preview Fill"}
+    assert "camera cam 0.25 was deleted" in addon.take_queue.sent_take(reconstructed, "take_01").failure
+
+
 def test_a_duplicate_has_settings_and_camera_of_its_model(addon, reconstructed, cameras):
     state = reconstructed
     state.engine, state.quality, state.prompt, state.seed = "wan", "draft", "a street", 9
