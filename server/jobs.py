@@ -13,24 +13,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from shared_protocol.messages import ErrorInfo, JobEvent, JobProgress, JobStatus, JobSummary, OutputRef, SubmitJob
+from shared_protocol.messages import JobEvent, JobProgress, JobStatus, JobSummary, SubmitJob
 
 from .artifacts import Artifacts
-from .attempt import Attempt, Ending, Kept, summary
-from .executor import Cancelled, Executor, Failed, LocalExecutor
-from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact, error_info
+from .attempt import Attempt, summary
+from .endings import Endings
+from .executor import Executor, LocalExecutor
+from .failures import MissingArtifact, NotYours, QuotaExceeded, UnknownArtifact
 from .fingerprint import Circumstances
 from .lending import Lending, shares_gpus
 from .log import last_lines
 from .pace import Pace
 from .positions import Position, positions
-from .store import Loss, Store, StoredJob
+from .results import Results
+from .store import Store, StoredJob
 
-MOST_LOSSES: dict[Loss, int] = {
-    "worker_lost": 2,  # a job may kill its worker once; the second time it fails
-    "machine_lost": 2,  # the same for a whole machine
-    "server_lost": 10,  # a server that is killed is hardly ever the job's fault: jobs run in processes of their own
-}
 MAX_STAGES = 50  # milestones recorded for one attempt; real jobs have fewer than ten
 MAX_QUEUED = 200  # jobs of one client
 LOG_MESSAGE_BYTES = 20_000  # less than a third of a header: what is no UTF-8 takes three times its room as text
@@ -74,9 +71,9 @@ class JobQueue:
         self._store = store
         self._artifacts = artifacts
         self._work_folder = work_folder
-        self._logs = logs
         self._publish = publish
-        self._circumstances = circumstances
+        self._endings = Endings(store, logs)
+        self._results = Results(store, artifacts, circumstances)
         self._machine = machine
         self._idle_s = idle_s
         self._lending = lending
@@ -105,10 +102,10 @@ class JobQueue:
         if self._store.submit(request, owner):
             self._log.info("job %s queued: %s", request.job_id, request.kind)
             self._publish(self._store.events(request.job_id)[-1])
-            finish = self._known(self._store.job(request.job_id))
+            finish = self._results.known(self._store.job(request.job_id))
             if finish is not None:
                 self._publish(finish())
-        elif self._store.job(request.job_id).state == "done" and not self._has_all(self._outputs(request.job_id)):
+        elif self._results.lost(self._store.job(request.job_id)):
             self._publish(self._store.requeue(request.job_id, "Its results are no longer stored: doing it again"))
         self._wake()
         return self.status(request.job_id)
@@ -162,7 +159,7 @@ class JobQueue:
         """
         self._own(job_id, owner)
         try:
-            text = "\n".join(last_lines(self._log_file(job_id), lines, LOG_MESSAGE_BYTES))
+            text = "\n".join(last_lines(self._endings.log_file(job_id), lines, LOG_MESSAGE_BYTES))
         except FileNotFoundError:
             return ""
         return text
@@ -184,16 +181,7 @@ class JobQueue:
 
     def recover(self) -> None:
         """Put the jobs over which the last server died back into the queue, before anything else happens."""
-        for job in self._store.running():
-            loss: Loss = "server_lost" if job.machine in ("", self._machine) else "machine_lost"
-            what = "The server was killed" if loss == "server_lost" else "The machine went down"
-            if job.cancel_requested:
-                self._store.finish(job.job_id, "cancelled")
-            elif getattr(job, loss) + 1 >= MOST_LOSSES[loss]:
-                error = self._error(job.job_id, loss, f"{what} {MOST_LOSSES[loss]} times while this job ran")
-                self._store.finish(job.job_id, "failed", error)
-            else:
-                self._store.requeue(job.job_id, f"{what}: trying once more", loss)
+        self._endings.recover(self._machine)
         shutil.rmtree(self._work_folder, ignore_errors=True)
         self._work_folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -214,7 +202,8 @@ class JobQueue:
             job = None if self.draining else self._next()
             if job is None:
                 await self._wait_for_work(executor)
-            elif (finish := self._known(job)) is not None:
+            elif (finish := self._results.known(job)) is not None:
+                self._log.info("job %s: its result is known", job.job_id)
                 await self._record(finish)
             elif not executor.ready:
                 await self._make_ready(executor)
@@ -262,7 +251,7 @@ class JobQueue:
         return next((job for job in waiting if job.job_id not in self.attempts), None)
 
     async def _run(self, job: StoredJob, executor: Executor) -> None:
-        workdir, log = self._work_folder / job.job_id, self._log_file(job.job_id)
+        workdir, log = self._work_folder / job.job_id, self._endings.log_file(job.job_id)
         attempt = Attempt(job, executor, self._artifacts, workdir, log)
         pace = Pace(self._publish)
         self.attempts[job.job_id] = attempt
@@ -273,7 +262,7 @@ class JobQueue:
             self._log.info("job %s started: %s", job.job_id, job.kind)
             ending = await attempt.run(self._follower(job.job_id, pace))
             pace.close()
-            event = await self._record(partial(self._end, job, ending))
+            event = await self._record(partial(self._endings.record, job, ending, self._results.key(job)))
             self._log.info("job %s %s%s", job.job_id, event.name, f": {event.error.title}" if event.error else "")
         except asyncio.CancelledError:
             if self._store.job(job.job_id).state == "running":
@@ -288,22 +277,6 @@ class JobQueue:
             if not self.attempts:
                 self._idle.set()
             self._wake()
-
-    def _end(self, job: StoredJob, ending: Ending) -> JobEvent:
-        """Record how an attempt ended."""
-        match ending:
-            case Kept():
-                key = self._key(job)
-                return self._store.finish(job.job_id, "done", outputs=ending.outputs, result_key=key)
-            case Cancelled():
-                return self._store.finish(job.job_id, "cancelled")
-            case Failed():
-                return self._store.finish(job.job_id, "failed", self._error(job.job_id, ending.code, ending.title))
-        title = ending.text
-        if job.worker_lost + 1 >= MOST_LOSSES["worker_lost"]:
-            error = self._error(job.job_id, "worker_lost", f"{title}, {MOST_LOSSES['worker_lost']} times")
-            return self._store.finish(job.job_id, "failed", error)
-        return self._store.requeue(job.job_id, f"{title}: trying once more", "worker_lost")
 
     def _follower(self, job_id: str, pace: Pace) -> Callable[[JobProgress], None]:
         stages: set[str] = set()
@@ -331,31 +304,6 @@ class JobQueue:
                 self._publish(event)
                 return event
 
-    # Known results
-
-    def _known(self, job: StoredJob) -> Callable[[], JobEvent] | None:
-        """How to end a job at once whose result is known; None when it has to be done."""
-        key = "" if job.fresh else self._key(job)
-        outputs = self._store.known_result(key) if key else None
-        if outputs is None or not self._has_all(outputs):
-            return None
-        self._log.info("job %s: its result is known", job.job_id)
-        return partial(self._store.finish, job.job_id, "done", outputs=outputs, note="The same was done before")
-
-    def _key(self, job: StoredJob) -> str:
-        return self._circumstances.result_key(job.kind, job.params, job.inputs) if self._circumstances else ""
-
-    def _outputs(self, job_id: str) -> tuple[OutputRef, ...]:
-        return self._store.events(job_id)[-1].outputs
-
-    def _has_all(self, outputs: tuple[OutputRef, ...]) -> bool:
-        try:
-            for output in outputs:
-                self._artifacts.use(output.artifact)
-        except UnknownArtifact:
-            return False
-        return True
-
     # Positions
 
     def _wake(self) -> None:
@@ -382,9 +330,3 @@ class JobQueue:
         if owner is not None and job.owner != owner:
             raise NotYours(f"Job {job_id[:8]} was sent by somebody else.")
         return job
-
-    def _error(self, job_id: str, code: str, title: str) -> ErrorInfo:
-        return error_info(code, title, f"log: {self._log_file(job_id)}, server's log: {self._logs}")
-
-    def _log_file(self, job_id: str) -> Path:
-        return self._logs / "jobs" / f"{job_id}.log"

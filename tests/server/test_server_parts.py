@@ -17,9 +17,10 @@ from ex4d import errors
 from ex4d.errors import StorageError
 from server import artifacts as artifacts_module
 from server.artifacts import PART_LIFETIME_S, Artifacts
+from server.endings import MOST_LOSSES
 from server.executor import Finished, LocalExecutor, Report, WorkerLost
 from server.failures import HINTS
-from server.jobs import MOST_LOSSES, JobQueue
+from server.jobs import JobQueue
 from server.pace import Pace
 from server.pipe import read_message, write_message
 from server.runtime import AlreadyRunning, Home, read_or_make_keys, take_lock
