@@ -153,7 +153,7 @@ def lent(quality="lossless", machine=BIG, prompt="a flower", loras=(), others=()
         device=DEVICE,
         dtype=DTYPE,
         read=lambda: machine,
-        find_others=lambda plan, mode: list(others),
+        find_others=lambda plan, mode, machine: list(others),
     )
 
 

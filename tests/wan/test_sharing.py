@@ -41,18 +41,27 @@ def gpus(monkeypatch):
 def test_equal_gpus_with_room_are_taken(gpus, machines, taken):
     gpus(*machines)
     plan = plan_memory(FREE, WINDOW, MODES["lossless"], prompts_known=True)
-    assert sharing.free_gpus(plan, MODES["lossless"]) == [torch.device("cuda", number) for number in taken]
+    assert sharing.free_gpus(plan, MODES["lossless"], machines[0]) == [torch.device("cuda", number) for number in taken]
 
 
 def test_none_are_taken_where_one_computes_alone(gpus, monkeypatch):
     gpus(FREE, FREE)
     lossless, reference = MODES["lossless"], MODES["reference"]
-    assert sharing.free_gpus(plan_memory(FREE, WINDOW, reference, prompts_known=True), reference) == []
+    assert sharing.free_gpus(plan_memory(FREE, WINDOW, reference, prompts_known=True), reference, FREE) == []
     small = Machine("NVIDIA GeForce RTX 4080", 16 * GIB, 15 * GIB, 60 * GIB)
-    assert sharing.free_gpus(plan_memory(small, WINDOW, lossless, prompts_known=True), lossless) == []
+    assert sharing.free_gpus(plan_memory(small, WINDOW, lossless, prompts_known=True), lossless, small) == []
     plan = plan_memory(FREE, WINDOW, lossless, prompts_known=True)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)  # Windows
-    assert sharing.free_gpus(plan, lossless) == []
+    assert sharing.free_gpus(plan, lossless, FREE) == []
+
+
+def test_what_the_connections_take_must_fit_too(gpus):
+    plan = plan_memory(FREE, WINDOW, MODES["lossless"], prompts_known=True)
+    full = Machine("NVIDIA H200", 140 * GIB, plan.peak + GIB // 2, 200 * GIB)
+    gpus(FREE, full)
+    assert sharing.free_gpus(plan, MODES["lossless"], FREE) == []
+    gpus(full, FREE)
+    assert sharing.free_gpus(plan, MODES["lossless"], full) == []
 
 
 def test_as_many_load_at_once_as_main_memory_has_room_for():

@@ -39,6 +39,8 @@ from ex4d.progress import Progress, ProgressCallback
 
 GPU = torch.device("cuda", 0)
 
+FindOthers = Callable[[MemoryPlan, Mode, Machine], list[torch.device]]
+
 
 @dataclass(frozen=True)
 class _Key:
@@ -74,7 +76,7 @@ def lent_painter(
     device: torch.device = GPU,
     dtype: torch.dtype = torch.bfloat16,
     read: Callable[[], Machine] = read_machine,
-    find_others: Callable[[MemoryPlan, Mode], list[torch.device]] = free_gpus,
+    find_others: FindOthers = free_gpus,
 ) -> Iterator[Loaded]:
     """Lend a painter for a take; see `engine.Load`.
 
@@ -84,7 +86,7 @@ def lent_painter(
         expect: told what the plan says about a window.
         device, dtype: where and in what to compute.
         read: tells what memory is free.
-        find_others: tells which devices compute together with this one.
+        find_others: see `free_gpus`; tells which devices compute together with this one.
 
     Raises:
         MachineError: weights are missing, the take does not fit into memory, or it ran out; says what would fit.
@@ -100,7 +102,7 @@ def lent_painter(
         if plan.text_encoder == "alone" and _on_gpu() + RAM_RESERVE > now.ram_free:
             release()  # main memory has no room for them to wait in
         try:
-            devices = _devices(plan, mode, device, find_others)
+            devices = _devices(plan, mode, machine, device, find_others)
             expect(None if plan.seconds is None else plan.seconds / len(devices))
             at_once, held = loading_at_once(machine, plan), _held
             networks = _networks(files, mode, plan, prompts, devices, dtype, progress, at_once)
@@ -200,12 +202,12 @@ def _in_turn(others: int, at_once: int, machine: Machine) -> tuple[str, ...]:
 
 
 def _devices(
-    plan: MemoryPlan, mode: Mode, device: torch.device, find: Callable[[MemoryPlan, Mode], list[torch.device]]
+    plan: MemoryPlan, mode: Mode, machine: Machine, device: torch.device, find: FindOthers
 ) -> tuple[torch.device, ...]:
     """Where the take is computed; where the last one was, if that fits: what those networks hold is not free now."""
     if _held is not None and len(_held.key.devices) > 1 and mode.precision == "fast" and not plan.streams:
         return _held.key.devices
-    return (device, *find(plan, mode))
+    return (device, *find(plan, mode, machine))
 
 
 def _described(

@@ -24,22 +24,33 @@ from ex4d.generation.wan.ranks import usable
 # Main memory that another GPU's process takes while it loads: torch and CUDA, NCCL, the tensors on their way. On a CPU,
 # loading was measured to hold 0.1 GB beside the network itself.
 LOADING_PROCESS = 4 * GIB
+CONNECTIONS = GIB  # of each GPU's memory: NCCL's buffers. An estimate
 SHARED_NETWORK = f"{__name__}:shared_network"
 
 
-def free_gpus(plan: MemoryPlan, mode: Mode) -> list[torch.device]:
+def free_gpus(plan: MemoryPlan, mode: Mode, first: Machine) -> list[torch.device]:
     """The GPUs beside the first that can share a take: those of its kind with room for what it holds.
 
     Shares are equal: a slower one would hold the others up. None for quality reference, which is one GPU's arithmetic,
     for networks that are streamed, and on Windows.
+
+    Args:
+        plan: of the first one.
+        mode: of the take.
+        first: what is free there, without what this process holds.
     """
     if mode.precision == "reference" or plan.streams or plan.crosses == "visits":
         return []
     if not torch.cuda.is_available() or not dist.is_available() or not dist.is_nccl_available():
         return []
-    kind = read_machine(0).name
+    if first.free < plan.peak + CONNECTIONS:
+        return []
     others = {number: read_machine(number) for number in range(1, torch.cuda.device_count())}
-    fitting = [number for number, machine in others.items() if machine.name == kind and machine.free >= plan.peak]
+    fitting = [
+        number
+        for number, machine in others.items()
+        if machine.name == first.name and machine.free >= plan.peak + CONNECTIONS
+    ]
     return [torch.device("cuda", number) for number in fitting[: usable(len(fitting) + 1) - 1]]
 
 
