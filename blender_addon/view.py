@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the artist's 3D views show: the plate's own camera, the new one, or both side by side.
 
-Blender keeps no undo of a window's layout. So each change here has a button that takes it back, and nothing is
-remembered: which view is the split's other half is seen from what it shows.
+Blender keeps no undo of a window's layout. So each change here has a button that takes it back: which view is the
+split's other half is seen from what it shows.
 """
 
 import bpy
+
+_framing = {}  # of views before they were split, by screen: a nicety, so that nothing is lost with it
 
 
 def look_through(context, camera):
@@ -74,6 +76,8 @@ def can_split(context) -> bool:
 def split(context, source_camera):
     """Cut the 3D view that was clicked in: the source camera's view on the left, the scene camera's on the right."""
     area, before = context.area, set(context.screen.areas)
+    region = area.spaces.active.region_3d
+    _framing[context.screen.name] = region.view_camera_zoom, tuple(region.view_camera_offset)
     with context.temp_override(area=area):
         bpy.ops.screen.area_split(direction="VERTICAL", factor=0.499)  # below a half: the new one is on the left
     (new,) = set(context.screen.areas) - before
@@ -87,6 +91,9 @@ def split(context, source_camera):
 
 def join(context, other):
     """Close the other half again."""
+    if context.screen.name in _framing:
+        region = context.area.spaces.active.region_3d
+        region.view_camera_zoom, region.view_camera_offset = _framing.pop(context.screen.name)
     with context.temp_override(area=other):
         bpy.ops.screen.area_close()
 

@@ -68,7 +68,7 @@ class EX4D_OT_compare_take(StepOperator, Operator):
         scene = context.scene
         other = None if self.other in (PLATE, "") else self.other
         wipe = sequencer.compare(scene, scene.ex4d.shot_id, take_list.selected(scene.ex4d).name, other)
-        session.current.notice = f"{wipe.name}: drag Wipe below, or key it."
+        session.current.notice = f"{wipe.name}: drag Wipe, or key it."
 
 
 def no_comparison(context):
