@@ -219,6 +219,14 @@ def test_a_configuration_that_says_nothing_is_named(files, content):
         load_dit(files, CPU, torch.float32)
 
 
+def test_heads_that_do_not_part_the_channels_are_refused(files):
+    files.config.write_text('{"num_heads": 7}', encoding="utf-8")
+    with pytest.raises(
+        MachineError, match=r"config\.json' says that 24 channels are those of 7 heads\. Check the files"
+    ):
+        load_dit(files, CPU, torch.float32)
+
+
 def test_another_network_in_a_file_s_place_is_said(files):
     files.vae.write_bytes(files.image_encoder.read_bytes())
     with pytest.raises(MachineError, match=r"Wan2.1_VAE\.pth' does not hold the VAE of Wan2\.1"):

@@ -5,11 +5,10 @@ The shapes of all networks are read from the files themselves. Weights stay on t
 they take their final dtype where they belong: the 66 GB of the DiT's float32 shards never lie in main memory.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
@@ -27,17 +26,16 @@ from transformers import PreTrainedTokenizerFast
 from ex4d.errors import InputError, MachineError
 from ex4d.generation.wan.camera_encoder import camera_encoder
 from ex4d.generation.wan.checkpoint import Adapter, Stack, attach, check_fit, fused, read_adapter, read_ex4d
+from ex4d.generation.wan.dit_shape import dit_shape
 from ex4d.generation.wan.files import WanFiles, text_encoder_id
 from ex4d.generation.wan.filling import REMEDY, assign, count_layers, shape_of
 from ex4d.generation.wan.models import TextEncoder, WanModels
 from ex4d.generation.wan.prompts import TOKENS
 from ex4d.generation.wan.tensors import read_tensors
 from ex4d.generation.wan.time_left import LOADING
-from ex4d.models import MODELS
 from ex4d.progress import ProgressCallback, track
 
-INPUT_CHANNELS = 36  # of the image-to-video DiT: 16 of noise, 4 of mask, 16 of the first picture
-HEAD_CHANNELS, CLIP_HEADS = 128, 16  # Wan2.1-I2V-14B, CLIP ViT-H/14: the files do not say them
+CLIP_HEADS = 16  # CLIP ViT-H/14: the file does not say them
 UMT5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # open_clip
 
@@ -142,7 +140,7 @@ def _load_dit(
         tensors |= read_tensors(shard, REMEDY)
     tensors = WanVideoDiTStateDictConverter(tensors)
     with skip_model_initialization():
-        dit = WanModel(**_dit_shape(tensors, files))
+        dit = WanModel(**dit_shape(tensors, files))
     assign(dit, tensors, "the DiT of Wan2.1-I2V-14B", files.dit[0])
     del tensors
     stack = stack_for(dit)
@@ -284,32 +282,3 @@ def load_camera_encoder(adapter: Adapter, tokens: int, device: torch.device, dty
             )
     encoder.load_state_dict(dict(adapter.camera), strict=True, assign=True)
     return encoder.to(device, dtype).eval().requires_grad_(False)
-
-
-def _dit_shape(tensors: Mapping[str, Tensor], files: WanFiles) -> dict[str, Any]:
-    """What the DiT's constructor takes, from the weights; what they do not say, from the configuration beside them."""
-    what, path = "the DiT of Wan2.1-I2V-14B", files.dit[0]
-    try:
-        config = json.loads(files.config.read_text(encoding="utf-8"))
-        heads, eps = int(config.get("num_heads", 0)), float(config.get("eps", 1e-6))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise MachineError(f"'{files.config}' does not open as the DiT's configuration ({error}). {REMEDY}") from error
-    width, channels, *patch = shape_of(tensors, "patch_embedding.weight", 5, what, path)
-    if channels != INPUT_CHANNELS:
-        raise MachineError(
-            f"'{path.name}' and those beside it hold a DiT with {channels} input channels; image to video has "
-            f"{INPUT_CHANNELS}. Put Wan2.1-I2V-14B-480P there: {MODELS['wan'].command}"
-        )
-    return {
-        "dim": width,
-        "in_dim": channels,
-        "ffn_dim": shape_of(tensors, "blocks.0.ffn.0.weight", 2, what, path)[0],
-        "out_dim": shape_of(tensors, "head.head.weight", 2, what, path)[0] // math.prod(patch),
-        "text_dim": shape_of(tensors, "text_embedding.0.weight", 2, what, path)[1],
-        "freq_dim": shape_of(tensors, "time_embedding.0.weight", 2, what, path)[1],
-        "eps": eps,
-        "patch_size": tuple(patch),
-        "num_heads": heads or width // HEAD_CHANNELS,
-        "num_layers": count_layers(tensors, r"blocks\.(\d+)\."),
-        "has_image_input": True,
-    }
