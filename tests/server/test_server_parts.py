@@ -4,6 +4,7 @@
 import asyncio
 import errno
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from server import artifacts as artifacts_module
 from server.artifacts import PART_LIFETIME_S, Artifacts
 from server.endings import MOST_LOSSES
 from server.executor import Finished, LocalExecutor, Report, WorkerLost
-from server.failures import HINTS
+from server.failures import HINTS, DamagedUpload
 from server.jobs import JobQueue
 from server.pace import Pace
 from server.pipe import read_message, write_message
@@ -218,6 +219,30 @@ def test_old_halves_of_uploads_are_swept(tmp_path):
         os.utime(part, (time.time() - age_s,) * 2)
     store.sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["new.part"]
+
+
+def test_files_leave_no_names_behind_in_the_interpreter(tmp_path, monkeypatch):
+    remembered = []
+    monkeypatch.setattr(sys, "intern", lambda text: remembered.append(text) or text)  # what pathlib calls
+    made, read = tmp_path / "made", tmp_path / "read"
+    assert "read" in remembered
+    del remembered[:]
+    store = Artifacts(tmp_path / "artifacts")
+    store.folder.mkdir()
+    uploads = Uploads(store)
+    made.write_bytes(b"something that a job made")
+    artifact = store.adopt(made)
+    store.lend(artifact, read)
+    assert store.get(artifact, 0, 9) == b"something"
+    other = ArtifactRef("84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882", 10)
+    assert uploads.put(other, 0, b"0123456789").complete
+    place = uploads.place(ArtifactRef("0" * 64, 5))
+    with pytest.raises(DamagedUpload):
+        uploads.adopt_placed(place.artifact, place.token)
+    store.sweep()
+    store.drop(other.sha256)
+    assert len(store.least_used(time.time() + 1, 10)) == 1
+    assert not [name for name in remembered if re.match("[0-9a-f]{32}", name)]
 
 
 def test_half_a_chunk_on_a_full_disk_does_not_spoil_the_resume(tmp_path, monkeypatch):
