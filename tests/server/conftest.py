@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -147,3 +148,15 @@ def server(home):
     server = Server(home)
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster that asks for a token, which everything started meanwhile has."""
+    from ray_node import RayCluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        cluster = RayCluster(RAY_AUTH_MODE="token")
+        yield cluster
+        cluster.close()

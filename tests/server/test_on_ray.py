@@ -3,7 +3,6 @@
 
 import importlib.util
 import json
-import secrets
 import subprocess
 import sys
 from fractions import Fraction
@@ -20,16 +19,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'ex4d[ray]'"
 )
 EX4D = [sys.executable, str(HERE / "ex4d_command.py")]
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    """One that asks for a token; what is started meanwhile has it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        cluster = RayCluster(RAY_AUTH_MODE="token")
-        yield cluster
-        cluster.close()
 
 
 @pytest.fixture
@@ -71,13 +60,13 @@ def stop(server):
     server.process.wait(PATIENCE_S)
 
 
-def test_a_job_is_the_same_here_on_a_cluster_and_on_a_farm(server, cluster, tmp_path):
+def test_a_job_is_the_same_here_on_a_cluster_and_on_a_farm(server, ray_cluster, tmp_path):
     random = np.random.default_rng(0)
     write_video(tmp_path / "plate.mkv", random.integers(0, 256, (4, 360, 480, 3), np.uint8), Fraction(24), "ffv1")
     np.save(tmp_path / "depth.npy", random.uniform(2, 8, (4, 360, 480)))  # 5.5 MB: two chunks
     inputs = {"plate": tmp_path / "plate.mkv", "depth": tmp_path / "depth.npy"}
     here = on_a_farm(tmp_path, "reconstruct", inputs)
-    for way in ((), on(cluster), on(cluster, "--no-shared-folder")):
+    for way in ((), on(ray_cluster), on(ray_cluster, "--no-shared-folder")):
         server.start("--job-runner", "ex4d.jobs:run_job", *way)
         names, outputs = done(server, "reconstruct", inputs)
         assert (names[1:], outputs) == here, way
@@ -87,8 +76,8 @@ def test_a_job_is_the_same_here_on_a_cluster_and_on_a_farm(server, cluster, tmp_
         stop(server)
 
 
-def test_workers_die_and_stop_as_here(server, cluster, tmp_path):
-    server.start(*on(cluster, "--cancel-s", "0.5"))
+def test_workers_die_and_stop_as_here(server, ray_cluster, tmp_path):
+    server.start(*on(ray_cluster, "--cancel-s", "0.5"))
     follower = server.follower()
     crashed = follower.submit("die", {"marks": str(tmp_path / "crashed"), "times": 1})
     poison = follower.submit("die", {"marks": str(tmp_path / "poison"), "times": 9})
@@ -112,8 +101,8 @@ def test_workers_die_and_stop_as_here(server, cluster, tmp_path):
     assert follower.wait(follower.submit("steps", {"n": 3})).attempt == 1
 
 
-def test_each_worker_has_its_gpus_and_nothing_outlives_the_server(server, cluster, tmp_path):
-    server.start(*on(cluster, "--idle-s", "0.5"))
+def test_each_worker_has_its_gpus_and_nothing_outlives_the_server(server, ray_cluster, tmp_path):
+    server.start(*on(ray_cluster, "--idle-s", "0.5"))
     (tmp_path / "told").mkdir()
     follower = server.follower()
     params = {"folder": str(tmp_path / "told"), "fellows": 2}
@@ -128,7 +117,7 @@ def test_each_worker_has_its_gpus_and_nothing_outlives_the_server(server, cluste
     assert worker.parent().name().startswith("ray::")
     server.kill()
     until(lambda: is_gone(worker.pid) and not _ours(), "the end of the workers")
-    server.start(*on(cluster))
+    server.start(*on(ray_cluster))
     after = server.follower()
     after.client.subscribe(job)
     after.wait_progress(job, 1)
@@ -152,9 +141,9 @@ def test_a_cluster_that_lets_everybody_in_is_refused_and_one_that_is_gone_waited
     assert server.process.poll() is None
 
 
-def test_a_token_that_is_not_the_clusters_is_refused(home, cluster, monkeypatch):
+def test_a_token_that_is_not_the_clusters_is_refused(home, ray_cluster, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    start = [*EX4D, "server", "start", "--executor", "ray", "--address", cluster.address]
+    start = [*EX4D, "server", "start", "--executor", "ray", "--address", ray_cluster.address]
     refused = subprocess.run(start, capture_output=True, text=True, check=False)
     assert (refused.returncode, "does not take our token" in refused.stderr) == (1, True)
 
