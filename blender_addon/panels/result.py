@@ -57,7 +57,7 @@ class EX4D_PT_result(SidebarPanel, Panel):
             check.draw(layout, context, state, item)
         layout.operator("ex4d.hand_over", icon="EXPORT")
         outcome(layout, context, Step.RESULT)
-        if state.last_take and not is_under_way(Step.TAKE):  # else what is said would be of another take
+        if item is not None and item.name == state.last_take and not is_under_way(Step.TAKE):
             where, *said = state.take_notice.splitlines()
             coverage = [(state.take_coverage, "MOD_MASK")] if state.take_coverage else []
             facts(layout, context, [(where, "SEQUENCE"), *coverage, *((line, "INFO") for line in said)])
