@@ -7,7 +7,6 @@ transfer.
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 from collections import defaultdict
@@ -51,7 +50,6 @@ from shared_protocol.messages import (
     SubmitJob,
     SubscribeJob,
     Welcome,
-    WorkerState,
 )
 from shared_protocol.wire import FRAME_LIMIT, check_frames, decode, encode, request_number, unpack
 
@@ -64,6 +62,7 @@ from .jobs import JobQueue
 from .listening import Listening
 from .metrics import Metrics
 from .runtime import VERSION, Home, Keys
+from .state import server_state
 
 T = TypeVar("T")
 HIGH_WATER = 128  # messages that may wait for one peer; a transfer has four under way
@@ -286,29 +285,7 @@ class Front:
         return error_info("internal", f"{type(error).__name__}: {error}", f"log: {self._home.log}")
 
     def _state(self) -> ServerState:
-        now = time.monotonic()
-        jobs = {id(attempt.executor): attempt.job for attempt in self.queue.attempts.values()}
-        workers = []
-        for executor in self.queue.executors:
-            job = jobs.get(id(executor))
-            work = (job.job_id, job.kind, now - executor.last_report) if job else ("", "", None)
-            workers.append(WorkerState(executor.device, executor.worker_pid, *work))
-        first = next((worker for worker in workers if worker.job_id), workers[0])
-        return ServerState(
-            server_version=VERSION,
-            boot_id=self.boot_id,
-            pid=os.getpid(),
-            uptime_s=now - self._started,
-            home=str(self._home.folder),
-            log_path=str(self._home.log),
-            queued=self.queue.queued,
-            job_id=first.job_id,
-            job_kind=first.job_kind,
-            progress_age_s=first.progress_age_s,
-            worker_pid=first.pid,
-            workers=tuple(workers),
-            draining=self.queue.draining,
-        )
+        return server_state(self.queue, self._home, self.boot_id, time.monotonic() - self._started)
 
 
 def _pushed(message: JobEvent | JobProgress) -> list[bytes]:

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from .client import Client
-from .errors import BadConnectionFile, LinkError, NotRunning, ServerLost, TimedOut, WrongServerKey
+from .connection import Connection
+from .errors import (
+    BadConnectionFile,
+    LinkError,
+    NotRunning,
+    ServerLost,
+    TimedOut,
+    WrongServerKey,
+    as_link_error,
+)
+from .events import JobFailed
 from .messages import ArtifactRef, OutputRef, Pictures
 
 CONNECTION_TROUBLE = (ServerLost, NotRunning, TimedOut, WrongServerKey, BadConnectionFile)
@@ -38,6 +48,23 @@ class Job:
 
 Report = Callable[[str, str, int, int], None]
 """Receives (stage, file name, bytes done, bytes in all). It raises Stopped to end the transfer."""
+
+
+def transfer(
+    connection: Connection, job: Job, work: Callable[[Client, Job, Report], None], report: Report
+) -> LinkError | None:
+    """Do an upload or a download over a connection of its own; returns what went wrong."""
+    try:
+        with Client(connection, "ex4d file transfer") as client:
+            work(client, job, report)
+    except Exception as error:  # whatever it is, the job must hear of it
+        return as_link_error(error)
+    return None
+
+
+def failure(job_id: str, error: LinkError) -> JobFailed:
+    """An error as the end of a job."""
+    return JobFailed(job_id, error.code, error.title, error.hint, error.detail)
 
 
 def upload_inputs(client: Client, job: Job, report: Report) -> None:

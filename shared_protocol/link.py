@@ -23,7 +23,7 @@ from .errors import (
     as_link_error,
 )
 from .events import Connected, Disconnected, Inbox, JobCancelled, JobDone, JobFailed, JobProgress
-from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, upload_inputs
+from .job import CONNECTION_TROUBLE, Job, Report, download_outputs, failure, transfer, upload_inputs
 from .launch import start_server
 from .mailbox import Mailbox
 
@@ -119,7 +119,7 @@ class Link:
             try:
                 self._client.cancel(job_id)
             except RemoteError as error:
-                self._end(job, _failure(job_id, error))
+                self._end(job, failure(job_id, error))
 
     def _work(self) -> None:
         try:
@@ -211,7 +211,7 @@ class Link:
         """Nobody is there to run the jobs. What the server already has of them stays on its disk."""
         self._lost_since = None
         for job in list(self._jobs.values()):
-            self._end(job, _failure(job.job_id, error))
+            self._end(job, failure(job.job_id, error))
 
     def _retry(self) -> float:
         """Try to reach a lost server again; returns the seconds until the next try is due."""
@@ -261,9 +261,9 @@ class Link:
                 job.uploaded = None
                 self._transfer(job, upload_inputs)
             else:
-                self._end(job, _failure(job.job_id, error))
+                self._end(job, failure(job.job_id, error))
         except BadMessage as error:
-            self._end(job, _failure(job.job_id, error))
+            self._end(job, failure(job.job_id, error))
 
     def _receive(self, event: messages.JobEvent | messages.JobProgress) -> None:
         job = self._jobs.get(event.job_id)
@@ -306,12 +306,7 @@ class Link:
             self._inbox.put(JobProgress(job.job_id, stage, done, total, None, text))
 
         def task() -> None:
-            trouble: LinkError | None = None
-            try:
-                with Client(connection, "ex4d file transfer") as client:
-                    work(client, job, report)
-            except Exception as error:  # whatever it is, the job must hear of it
-                trouble = as_link_error(error)
+            trouble = transfer(connection, job, work, report)
             self.tell(lambda: self._transferred(job, trouble))
 
         self._add_file_task(task)
@@ -331,8 +326,4 @@ class Link:
                 self._client.status()  # raises when the link is broken too, which starts the mending
                 self._advance(job)
         else:
-            self._end(job, _failure(job.job_id, trouble))
-
-
-def _failure(job_id: str, error: LinkError) -> JobFailed:
-    return JobFailed(job_id, error.code, error.title, error.hint, error.detail)
+            self._end(job, failure(job.job_id, trouble))
