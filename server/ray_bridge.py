@@ -88,8 +88,8 @@ class Bridge:
             who = ray.get(hello)
         except RayError as error:
             raise MachineError(
-                f"A node of the cluster cannot run EX-4D ({_last_line(error)}). Install this release in the Python "
-                "environment of its `ray start`."
+                f"No worker could be started on a node ({_last_line(error)}). Every node needs this EX-4D release in "
+                "the Python environment of its `ray start`."
             ) from error
         if who["code"] != code_id(self._runner):
             raise MachineError(
