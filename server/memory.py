@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # <malloc.h>
-_KEPT = 32 * 1024 * 1024  # bytes
+_OWN_BLOCK = 2 * 1024 * 1024  # bytes from which on something gets memory of its own; a chunk has half of that
+_KEPT = 8 * 1024 * 1024  # bytes that stay for what comes next, until the next `give_back`
 
 
 def share_one_heap() -> None:
@@ -18,7 +19,7 @@ def share_one_heap() -> None:
     library = _glibc()
     if library is not None:
         library.mallopt(_M_ARENA_MAX, 1)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        library.mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
