@@ -92,7 +92,7 @@ def _time(answer):
 def _memory(answer):
     painter = {identifier: label for identifier, label, _ in painting.ENGINE_ITEMS}.get(answer.engine, answer.engine)
     if answer.peak_bytes is None:
-        return f"{painter}: no GPU memory."
+        return f"{painter}: no GPU memory." if answer.engine == "preview" else f"{painter}: memory is not known here."
     text = f"{painter}: {_gib(answer.peak_bytes)} of {_gib(answer.gpu_bytes)} GB GPU memory ({answer.gpu})"
     if answer.gpu_used_bytes > answer.gpu_bytes - answer.peak_bytes:
         text += f", of which {_gib(answer.gpu_used_bytes)} are in use now"

@@ -51,13 +51,19 @@ class Expected:
     reference_s: float | None = None  # as long as it takes on the machine of our benchmarks
     reference: str = ""
     windows: int = 1
-    peak_bytes: int | None = None  # of GPU memory; None: no GPU is needed
+    peak_bytes: int | None = None  # of GPU memory; None: no GPU is needed, or it is not known
     ram_bytes: int | None = None
     notices: tuple[str, ...] = ()
     refusal: str = ""  # why it cannot be painted here
 
 
-def expected(options: GenerateOptions, makes: Pictures, done: Sequence[DoneTake], machine: Machine | None) -> Expected:
+def expected(
+    options: GenerateOptions,
+    makes: Pictures,
+    done: Sequence[DoneTake],
+    machine: Machine | None,
+    elsewhere: bool = False,
+) -> Expected:
     """Foretell a take.
 
     Args:
@@ -65,8 +71,9 @@ def expected(options: GenerateOptions, makes: Pictures, done: Sequence[DoneTake]
         makes: its pictures.
         done: takes that were done here, newest first.
         machine: with the GPU that would paint it; None where there is none.
+        elsewhere: other machines would paint it, of which nothing is known.
     """
-    engine = _engine(options, machine)
+    engine = options.engine if elsewhere else _engine(options, machine)
     alike = [take for take in done if _painted_alike(take.options, options)][:LATEST]
     scaled = [take.seconds * _work(engine, options, makes) / _work(engine, options, take.makes) for take in alike]
     found = Expected(engine, statistics.median(scaled) if scaled else None, len(scaled))
@@ -80,6 +87,8 @@ def expected(options: GenerateOptions, makes: Pictures, done: Sequence[DoneTake]
         reference_s=None if benchmark is None else benchmark * windows,
         reference=BENCHMARKED.name,
     )
+    if elsewhere:
+        return found
     try:
         need_installed(MODES[options.quality], [lora(text) for text in options.loras])
         plan = _plan(machine, window, mode, options)

@@ -84,7 +84,7 @@ async def serve(home: Home, options: Options) -> None:
     front.queue.recover()
     housekeeper = Housekeeper(store, artifacts, home.logs, options.cache_gb * 1e9)
     front.metrics = Metrics(store, placed.executors, housekeeper)
-    front.estimator = Estimator(store)
+    front.estimator = Estimator(store, elsewhere=cluster is not None)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(front.stopping.set))

@@ -20,10 +20,16 @@ PLANNING_S = 60.0  # a cold disk takes long to read what painting imports
 
 
 class Estimator:
-    """Foretells one take at a time."""
+    """Foretells one take at a time.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: knows what was measured.
+        elsewhere: other machines do the jobs, so that this one's GPU says nothing.
+    """
+
+    def __init__(self, store: Store, elsewhere: bool = False) -> None:
         self._store = store
+        self._elsewhere = elsewhere
         self._turn = asyncio.Lock()
 
     async def estimate(self, asked: AskEstimate, ahead: int) -> Estimate:
@@ -38,6 +44,7 @@ class Estimator:
                 for take in self._store.takes_done()
             ]
             question = {"params": asked.params, "makes": to_plain(asked.makes), "done": done}
+            question["elsewhere"] = self._elsewhere
             known = await asyncio.to_thread(_think, question)
         known["notices"] = tuple(known["notices"])
         return Estimate(**known, ahead=ahead)

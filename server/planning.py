@@ -27,15 +27,17 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """What a take will need here.
 
     Args:
-        question: `params` of the take; `makes`: width, height, count; `done`: past takes as [params, makes, seconds].
+        question: `params` of the take; `makes`: width, height, count; `done`: past takes as [params, makes, seconds];
+            `elsewhere`: whether other machines do the jobs.
     """
-    gpus = find_gpus()
+    elsewhere = question["elsewhere"]
+    gpus = [] if elsewhere else find_gpus()
     # Each worker has a GPU of its own: a take needs one that is large enough.
     gpu = max(gpus, key=lambda gpu: gpu.memory_total_mb, default=None)
     done = [past for past in map(_done, question["done"]) if past is not None]
     try:
         options = _options(question["params"])
-        found = expected(options, Pictures(**question["makes"]), done, _machine(gpu) if gpu else None)
+        found = expected(options, Pictures(**question["makes"]), done, _machine(gpu) if gpu else None, elsewhere)
     except Ex4dError as error:
         found = Expected(str(question["params"].get("engine", "auto")), refusal=str(error))
     described = {} if gpu is None else _described(gpu)

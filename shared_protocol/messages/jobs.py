@@ -69,7 +69,7 @@ class Estimate(Message):
     gpu: str = ""  # the server's; empty: none
     gpu_bytes: Size = 0  # its memory, of which
     gpu_used_bytes: Size = 0  # is in use now, by this server's own workers too
-    peak_bytes: Size | None = None  # GPU memory that the plan needs; None: the engine needs no GPU
+    peak_bytes: Size | None = None  # GPU memory that the plan needs; None: no GPU is needed, or it is not known
     ram_bytes: Size | None = None  # main memory that the plan needs
     notices: tuple[str, ...] = ()  # about the plan
     refusal: str = ""  # why it cannot be painted, and what could be

@@ -47,6 +47,12 @@ def test_what_was_never_measured_is_said_in_words(addon, fake, reconstructed, es
     assert "of which 40 are in use now" in said
 
 
+def test_memory_of_machines_that_nobody_asked_is_not_made_up(addon, fake, reconstructed, estimate):
+    fake.estimated = estimate("auto", 12.0, 2)
+    addon.estimates.forget()
+    assert needs(addon).endswith("Best Available: memory is not known here.")
+
+
 def test_what_cannot_be_painted_is_said_before_it_is_sent(addon, fake, reconstructed, estimate):
     fake.estimated = estimate("wan", refusal="Painting 81 frames needs at least 13 GB. What would fit: 17 frames.")
     addon.estimates.forget()

@@ -94,3 +94,11 @@ def test_auto_is_what_the_machine_can_paint_with(installed, monkeypatch):
     monkeypatch.setattr(module, "need_installed", lacks)
     assert expected(auto, SQUARE, [], BIG).engine == "preview"
     assert expected(WAN, SQUARE, [], BIG).refusal == "The weights are missing."
+
+
+def test_of_other_machines_only_what_was_measured_is_told():
+    found = expected(WAN, SQUARE, [DoneTake(WAN, SQUARE, 33.0)], None, elsewhere=True)
+    assert (found.engine, found.seconds, found.peak_bytes, found.refusal) == ("wan", 33.0, None, "")
+    assert found.reference_s is not None
+    auto = expected(GenerateOptions(), SQUARE, [], None, elsewhere=True)
+    assert (auto.engine, auto.reference_s, auto.refusal) == ("auto", None, "")

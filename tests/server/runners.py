@@ -126,12 +126,6 @@ def _device(
     return {}
 
 
-def _take(params: Params, inputs: Files, workdir: Path, progress: ProgressCallback) -> Files:
-    """Takes as long as it is told."""
-    time.sleep(params["s"])
-    return {}
-
-
 def _take(
     params: Mapping[str, Any], inputs: dict[str, Path], workdir: Path, progress: ProgressCallback
 ) -> dict[str, Path]:
