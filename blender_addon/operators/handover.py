@@ -7,7 +7,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Operator
 
-from .. import handover, shots, takes
+from .. import handover, shots, take_list, takes
 from ..errors import DAMAGED, ShotDataError
 from ..session import Step
 from . import grey
@@ -79,5 +79,6 @@ class EX4D_OT_hand_over(StepOperator, Operator):
 
 
 def _selected(scene):
-    state = scene.ex4d
-    return state.takes[state.active_take].name if 0 <= state.active_take < len(state.takes) else ""
+    """Return the name of the take selected in the list; empty when it was not shot yet."""
+    item = take_list.selected(scene.ex4d)
+    return "" if item is None or item.is_planned else item.name

@@ -79,6 +79,19 @@ def test_takes_follow_a_shot_that_was_moved_in_the_edit(addon, scene, takes):
     assert addon.compat.strip_range(moved)[0] == 101
 
 
+def test_the_edit_is_found_again_in_the_saved_file(addon, scene, takes):
+    bpy.ops.ex4d.compare_take()
+    bpy.ops.wm.save_mainfile()
+    bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)
+    scene = bpy.context.scene
+    before = names(addon, scene)
+    assert addon.sequencer.wipe_strip(scene, scene.ex4d.shot_id) is not None
+    assert load(addon, "RESULT") == ""
+    assert names(addon, scene) == before
+    meta = addon.sequencer.meta_strip(scene, scene.ex4d.shot_id)
+    assert addon.compat.strip_range(meta) == (1, FRAMES)
+
+
 def test_a_shot_that_the_artist_cut_stays_as_it_was_cut(addon, scene, takes):
     meta = addon.sequencer.meta_strip(scene, takes.shot_id)
     addon.compat.set_strip_range(meta, 2, 2)

@@ -263,6 +263,12 @@ def test_jobs_of_another_server_are_left_to_it(addon, fake, scene, reconstructed
     assert again.submitted == []
 
 
+def test_of_a_planned_take_the_scenes_camera_is_handed_over(addon, fake, scene, reconstructed, cameras, tmp_path):
+    bpy.ops.ex4d.plan_takes()
+    assert bpy.ops.ex4d.hand_over(formats={"CHAN"}, directory=str(tmp_path / "over")) == {"FINISHED"}
+    assert (tmp_path / "over" / "My_plate_camera.chan").exists()
+
+
 def test_two_takes_of_one_name_are_refused(addon, fake, reconstructed, cameras):
     bpy.ops.ex4d.plan_takes(cameras="SELECTED")
     reconstructed.takes[1].name = "take_01"
