@@ -76,10 +76,14 @@ def can_split(context) -> bool:
 def split(context, source_camera):
     """Cut the 3D view that was clicked in: the source camera's view on the left, the scene camera's on the right."""
     area, before = context.area, set(context.screen.areas)
-    region = area.spaces.active.region_3d
-    _framing[context.screen.name] = region.view_camera_zoom, tuple(region.view_camera_offset)
+    view = area.spaces.active.region_3d
+    _framing[context.screen.name] = view.view_camera_zoom, tuple(view.view_camera_offset)
+    shows_sidebar = area.spaces.active.show_region_ui
+    sidebar = next(region.width for region in area.regions if region.type == "UI") if shows_sidebar else 0
+    factor = min(0.499, max(0.25, (area.width - sidebar) / (2 * area.width)))  # what is seen is in two equal parts
+    width = (1 - factor) * area.width
     with context.temp_override(area=area):
-        bpy.ops.screen.area_split(direction="VERTICAL", factor=0.499)  # below a half: the new one is on the left
+        bpy.ops.screen.area_split(direction="VERTICAL", factor=factor)  # below a half: the new one is on the left
     (new,) = set(context.screen.areas) - before
     see_source(new, source_camera)
     see_new(area)
@@ -87,13 +91,14 @@ def split(context, source_camera):
     space.show_region_ui = space.show_region_toolbar = False  # the panel stays where it was clicked
     for each in (new, area):
         frame_camera(context, each)
+    area.spaces.active.region_3d.view_camera_offset[0] = sidebar / (4 * width)  # the sidebar lies over the view
 
 
 def join(context, other):
     """Close the other half again."""
     if context.screen.name in _framing:
-        region = context.area.spaces.active.region_3d
-        region.view_camera_zoom, region.view_camera_offset = _framing.pop(context.screen.name)
+        view = context.area.spaces.active.region_3d
+        view.view_camera_zoom, view.view_camera_offset = _framing.pop(context.screen.name)
     with context.temp_override(area=other):
         bpy.ops.screen.area_close()
 

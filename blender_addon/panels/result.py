@@ -91,12 +91,13 @@ class EX4D_PT_result(SidebarPanel, Panel):
     def draw_comparison(self, layout, context, state, item):
         """The wipe between the selected take and the plate or another one."""
         row = layout.row(align=True)
-        if item is not None and not item.is_planned:
+        can_compare = item is not None and not item.is_planned
+        if can_compare:
             row.operator_menu_enum("ex4d.compare_take", "other", text="Compare", icon="MOD_LENGTH")
         wipe = sequencer.wipe_strip(context.scene, state.shot_id)
         if wipe is None:
             return
-        row.operator("ex4d.stop_comparing", text="", icon="X")
+        row.operator("ex4d.stop_comparing", text="" if can_compare else "Stop Comparing", icon="X")
         row = layout.row()
         row.use_property_decorate = True  # this one can be keyed
         row.prop(wipe, "effect_fader", text="Wipe")
