@@ -96,7 +96,7 @@ def first(folder: Path) -> bool:
 
 def dies_before_it_meets(device: torch.device) -> Network:
     """Says that it is ready, and is gone when the others look for it."""
-    sys.modules["__main__"].Ranks = lambda *_: die("killed")
+    sys.modules["__main__"].Ranks.meet = lambda ranks: die("killed")
     return bind
 
 

@@ -114,7 +114,7 @@ def test_no_process_outlives_the_one_that_paints():
         "import torch, time\n"
         "from ex4d.generation.wan.parallel import Team\n"
         "cpu = torch.device('cpu')\n"
-        "team = Team([cpu] * 2, 'tiny_team:network', {'heads': 4})\n"
+        "team = Team([cpu] * 2, 'light_team:network', {})\n"
         "team.meet()\n"
         "print(*(helper.pid for helper in team._helpers), flush=True)\n"
         "time.sleep(60)\n"

@@ -72,7 +72,7 @@ class Team:
         """
         self._local = local or _fast_forward
         self._lost: str | None = None
-        self._met = self._busy = False
+        self._busy = False
         self._job = 0
         self._folder = tempfile.TemporaryDirectory(prefix="ex4d-team-")
         self._helpers: list[Helper] = []
@@ -114,7 +114,6 @@ class Team:
                 self._expect(self._helpers[done], "ready", math.inf, functools.partial(self._say, progress, done))
                 self._start_more(done + 1)
             self._ranks.meet()
-            self._met = True
         self._say(progress, len(self._starts))
 
     def bind(self, models: WanModels, conditions: Conditions, mode: Mode) -> Velocity:

@@ -38,10 +38,10 @@ class Worker:
     def __init__(self, start: dict[str, Any], reports: TextIO) -> None:
         self._reports = reports
         self._device = torch.device(start["device"])
+        self._ranks = Ranks(start["rank"], start["world"], self._device, Path(start["store"]))
         module, _, function = start["network"].partition(":")
         self._network: Network = getattr(importlib.import_module(module), function)(self._device, **start["arguments"])
         self.tell({"t": "ready"})
-        self._ranks = Ranks(start["rank"], start["world"], self._device, Path(start["store"]))
         self._ranks.meet()
         self._job: tuple[int, Mode, Velocity] | None = None
 

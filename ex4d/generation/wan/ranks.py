@@ -5,6 +5,7 @@ Two prompts go to two halves of the processes (CFG-parallel), or to all of them 
 the tokens of its prompt (`ulysses`). Rank 0 is the process that paints.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -50,9 +51,8 @@ class Ranks:
         self.rank, self.world, self.device = rank, world, device
         self.lost: str | None = None  # set by another thread when a process of the team has ended: what to say
         self._store = store
-        self._group: Any = (
-            None  # torch.distributed's, of this team alone: its global one could not be given up half made
-        )
+        # torch.distributed's, of this team alone: the global one could not be given up half made.
+        self._group: Any = None
         self._pending: deque[Any] = deque()
         self._shardings: dict[int, Ulysses | None] = {}  # by number of branches
         for branches in (1, 2) if world % 2 == 0 else (1,):
@@ -168,8 +168,9 @@ class Ranks:
         group, self._group = self._group, None
         if group is not None and self.device.type == "cuda":  # gloo's end with the processes behind them
             abort = threading.Thread(target=group.abort, name="abort", daemon=True)
-            abort.start()
-            abort.join(ABORT_S)
+            with contextlib.suppress(RuntimeError):  # no thread starts when Python itself ends
+                abort.start()
+                abort.join(ABORT_S)
 
 
 def _await(work: Any) -> None:
