@@ -5,6 +5,7 @@ Timings are of this machine and its other work: what waits for a network or a di
 longest call may take long here, the usual one may not.
 """
 
+import gc
 import json
 import socket
 import statistics
@@ -61,7 +62,10 @@ class Calls(dict):
 def calls(addon):
     draw_panels(addon)  # imports what it needs
     watched.events.clear()
-    return Calls()
+    gc.collect()
+    gc.freeze()  # or the collector walks what all the tests before have left, in the middle of a call
+    yield Calls()
+    gc.unfreeze()
 
 
 def look(addon, calls, seconds):
