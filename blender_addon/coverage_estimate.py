@@ -14,8 +14,8 @@ import numpy as np
 from .errors import DAMAGED, ShotDataError
 from .path_sampling import SampledPath
 
-POINTS_ACROSS = 170  # of the plate at most
-PIXELS_ACROSS = 80  # of the small picture; at least two points land in a pixel where the camera does not come nearer
+POINTS_ACROSS = 180  # of the plate at most
+PIXELS_ACROSS = 96  # of the small picture; at least two points land in a pixel where the camera does not come nearer
 MOST_PIXELS = 30_000  # of it, in a very tall picture; `_keys` has place for 32768
 NEAREST = 1e-4  # shot units before the camera
 EVERY = 7  # of the points that tell how far apart they land
@@ -26,8 +26,8 @@ class FrameSamples:
     """A frame of the plate as points and torn edges."""
 
     depth: np.ndarray  # float32 [P], shot units
-    shows: np.ndarray  # points that show the plate. int32 [S]
-    torn: np.ndarray  # pairs of points, with a face between them that only hides. int32 [2, E]
+    shows: np.ndarray  # points that show the plate. intp [S]
+    torn: np.ndarray  # pairs of points, with a face between them that only hides. intp [2, E]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _frame(depth, hides, rows, columns, border):
     for ring in (slice(None, border), slice(-border, None)):
         shows[ring] = shows[:, ring] = False
     torn = np.logical_or.reduceat(np.logical_or.reduceat(hides, rows[:-1], axis=0), columns[:-1], axis=1)
-    number = np.arange(depth.size, dtype=np.int32).reshape(depth.shape)
+    number = np.arange(depth.size).reshape(depth.shape)
     beside = np.pad(torn, 1)  # no face beyond the border
     across = beside[:-1, 1:-1] | beside[1:, 1:-1]  # an edge is torn with a face above or below it
     along = beside[1:-1, :-1] | beside[1:-1, 1:]
@@ -116,7 +116,7 @@ def _unseen(samples, frame, to_camera, intrinsics, width, height):
     moved = (intrinsics @ to_camera[:3, 3]).astype(np.float32)
     z = turned[2] * frame.depth + moved[2]
     before = z > NEAREST
-    shows = frame.shows[before[frame.shows]]
+    shows = frame.shows[before.take(frame.shows)]
     if not len(shows):
         return 1.0
     nearer = np.sort(frame.depth[shows[::EVERY]] / z[shows[::EVERY]])
@@ -127,12 +127,12 @@ def _unseen(samples, frame, to_camera, intrinsics, width, height):
     scale = across / width
     down = max(1, round(height * scale))
     nearness = 1 / np.where(before, z, np.float32(np.inf))
-    places = np.stack([turned[0] * frame.depth + moved[0], turned[1] * frame.depth + moved[1]])
-    places *= np.float32(scale) * nearness
+    per_z = np.float32(scale) * nearness
+    places = (turned[0] * frame.depth + moved[0]) * per_z, (turned[1] * frame.depth + moved[1]) * per_z
     hidden_at, hidden_nearness = _torn_points(frame.torn, places, nearness, cell * scale, across, down)
     keys = np.concatenate(
         [
-            _keys(places[:, shows], nearness[shows], 1, across, down),
+            _keys((places[0].take(shows), places[1].take(shows)), nearness.take(shows), 1, across, down),
             _keys(hidden_at, hidden_nearness, 0, across, down),
         ]
     )
@@ -144,24 +144,28 @@ def _unseen(samples, frame, to_camera, intrinsics, width, height):
 
 def _torn_points(torn, places, nearness, cell, across, down):
     """Points along torn edges, one in each pixel by which an edge is longer than the faces always were."""
+    x, y = places
     first, second = torn
-    length = np.abs(places[:, second] - places[:, first]).max(axis=0)
-    could = np.flatnonzero((length > cell + 0.5) & (nearness[first] > 0) & (nearness[second] > 0))
-    first, second, length = first[could], second[could], length[could]
-    begin = places[:, first]
-    apart = places[:, second] - begin
-    ends = np.array([[across], [down]], dtype=np.float32)
+    length = np.maximum(np.abs(x.take(second) - x.take(first)), np.abs(y.take(second) - y.take(first)))
+    could = np.flatnonzero((length > cell + 0.5) & (nearness.take(first) > 0) & (nearness.take(second) > 0))
+    first, second, length = first.take(could), second.take(could), length.take(could)
+    begin = x.take(first), y.take(first)
+    apart = x.take(second) - begin[0], y.take(second) - begin[1]
+    shown_from, shown_to = np.zeros_like(length), np.ones_like(length)  # as shares of the edge
     with np.errstate(divide="ignore", invalid="ignore"):  # an edge that runs along a side of the picture
-        enters, leaves = -begin / apart, (ends - begin) / apart  # as shares of the edge
-    shown_from = np.clip(np.fmin(enters, leaves).max(axis=0), 0, 1)
-    shown = np.clip(np.fmax(enters, leaves).min(axis=0), shown_from, 1) - shown_from
-    counts = np.rint((length - np.float32(cell)) * shown).astype(np.intp)
+        for start, step, end in zip(begin, apart, (across, down), strict=True):
+            one, other = -start / step, (end - start) / step
+            np.fmax(shown_from, np.fmin(one, other), out=shown_from)
+            np.fmin(shown_to, np.fmax(one, other), out=shown_to)
+    counts = np.rint((length - np.float32(cell)) * np.maximum(shown_to - shown_from, 0)).astype(np.intp)
     edges = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts)
-    share = (within + np.float32(0.5)) / np.repeat(counts, counts)
-    share = (shown_from[edges] + share * shown[edges]).astype(np.float32)
-    near = nearness[first[edges]]
-    return begin[:, edges] + share * apart[:, edges], near + share * (nearness[second[edges]] - near)
+    within = np.arange(len(edges)) - (np.cumsum(counts) - counts).take(edges)
+    spacing = ((shown_to - shown_from) / np.maximum(counts, 1)).astype(np.float32)
+    share = shown_from.take(edges) + (within + np.float32(0.5)).astype(np.float32) * spacing.take(edges)
+    near, farther = nearness.take(first), nearness.take(second)
+    columns = begin[0].take(edges) + share * apart[0].take(edges)
+    rows = begin[1].take(edges) + share * apart[1].take(edges)
+    return (columns, rows), near.take(edges) + share * (farther - near).take(edges)
 
 
 def _keys(places, nearness, shows, across, down):
@@ -169,7 +173,8 @@ def _keys(places, nearness, shows, across, down):
 
     Positive floats sort as their bits do; the upper 16 of these tell depths apart that differ by 0.4 %. uint32 [P]
     """
-    inside = (places[0] >= 0) & (places[0] < across) & (places[1] >= 0) & (places[1] < down)
-    pixels = places[1, inside].astype(np.uint32) * np.uint32(across) + places[0, inside].astype(np.uint32)
-    bits = np.ascontiguousarray(nearness[inside], dtype=np.float32).view(np.uint32) >> np.uint32(15)
+    x, y = places
+    inside = np.flatnonzero((x >= 0) & (x < across) & (y >= 0) & (y < down))
+    pixels = y.take(inside).astype(np.uint32) * np.uint32(across) + x.take(inside).astype(np.uint32)
+    bits = nearness.take(inside).astype(np.float32).view(np.uint32) >> np.uint32(15)
     return pixels << np.uint32(17) | bits << np.uint32(1) | np.uint32(shows)
