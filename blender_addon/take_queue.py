@@ -70,6 +70,14 @@ def is_under_way(state, name) -> bool:
     return found is not None and found.is_under_way
 
 
+def unlisted(state) -> list[str]:
+    """Return the takes under way that the list has no line for: the artist undid it. They still arrive."""
+    listed = {item.name for item in state.takes}
+    return [
+        name for shot_id, name in sent if shot_id == state.shot_id and name not in listed and is_under_way(state, name)
+    ]
+
+
 def has_picture(state, name) -> bool:
     """Tell whether the picture that is kept is of this take."""
     return _pictured == (state.shot_id, name)

@@ -70,6 +70,10 @@ class EX4D_PT_result(SidebarPanel, Panel):
         side.operator("ex4d.duplicate_take", text="", icon="DUPLICATE")
         side.operator("ex4d.remove_take", text="", icon="REMOVE")
         side.operator("ex4d.refresh_takes", text="", icon="FILE_REFRESH")
+        for name in take_queue.unlisted(state):
+            row = layout.row()
+            row.label(text=f"{name}: {job_text(take_queue.sent_take(state, name))}", icon="RENDER_ANIMATION")
+            row.operator("ex4d.cancel_take", text="", icon="CANCEL").take = name
 
     def draw_selected(self, layout, context, state, item):
         """What is known of the selected take, and what can be set of it."""

@@ -224,8 +224,21 @@ def test_a_line_that_undo_took_away_comes_back_with_the_result(addon, fake, scen
     bpy.ops.ex4d.render_take()
     drain_until(addon, lambda: sent_jobs(fake))
     reconstructed.takes.clear()  # as undo does
+    drawn = draw_panels(addon)
+    line = next(index for index, text in enumerate(drawn) if text.startswith("take_01: "))
+    assert drawn[line + 1] == "ex4d.cancel_take", "it can still be stopped"
     assert addon.session.wait(10)
     assert states(addon, reconstructed) == {"take_01": "10% Preview Fill"}
+
+
+def test_a_take_without_a_line_can_be_stopped(addon, fake, scene, reconstructed, cameras):
+    bpy.ops.ex4d.render_take()
+    drain_until(addon, lambda: sent_jobs(fake))
+    reconstructed.takes.clear()
+    assert bpy.ops.ex4d.cancel_take(take="take_01") == {"FINISHED"}
+    assert addon.session.wait(10)
+    assert states(addon, reconstructed) == {}
+    assert not (addon.takes.take_folder(scene, "take_01") / "take.json").exists()
 
 
 def test_another_session_picks_the_jobs_up_again(addon, fake, scene, reconstructed, cameras):
