@@ -30,6 +30,7 @@ from ex4d.errors import MachineError
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import denoise, guided, initial_noise
 from ex4d.generation.wan.fast_forward import FastForward
+from ex4d.generation.wan.machine import GIB
 from ex4d.generation.wan.modes import MODES
 from ex4d.generation.wan.parallel import Team
 from ex4d.generation.wan.ranks import usable
@@ -125,8 +126,10 @@ def main() -> None:
 
     begin = time.perf_counter()
     team = Team(devices, "random_dit:network", {"tiny": tiny})
+    free = 0 if tiny else torch.cuda.mem_get_info(device)[0]
     team.meet()
-    say(f"team of {count} ready after {time.perf_counter() - begin:.1f} s")
+    taken = 0 if tiny else free - torch.cuda.mem_get_info(device)[0]
+    say(f"team of {count} ready after {time.perf_counter() - begin:.1f} s; its connections take {taken / GIB:.2f} GiB")
     models = SimpleNamespace(dit=dit)
     for name, mode in (("a prompt each", LOSSLESS), ("tokens shared", SHARED)):
         begin = time.perf_counter()
