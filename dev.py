@@ -35,6 +35,8 @@ BLENDERS = {
     "5.0": ("5.0.1", (3, 11)),
     "5.2": ("5.2.2", (3, 13)),
 }
+# They want a Ray node of their own.
+RAY_TESTS = tuple(f"tests/server/test_{name}.py" for name in ("on_ray", "placing", "prepare_on_ray"))
 # Shared libraries that the bpy module loads on Linux -> their Debian and Ubuntu packages
 LINUX_PACKAGES = {
     "libEGL.so.1": "libegl1",
@@ -225,7 +227,7 @@ def main() -> None:
     else:
         lint()
         run(library_venv(), "-m", "pytest")
-        run(models_venv(), "-m", "pytest", "tests/depth_models", "tests/wan", "tests/server/test_on_ray.py")
+        run(models_venv(), "-m", "pytest", "tests/depth_models", "tests/wan", *RAY_TESTS)
         test_addon(None)
 
 
