@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from measured_take import small_views, truth_files, turned, write_painted
+from measured_take import truth_files, turned
 
 from ex4d.camera import CameraPath, pinhole_intrinsics, write_camera_path
 from ex4d.cli import main
@@ -28,19 +28,6 @@ from ex4d.video import write_video
 
 RNG = np.random.default_rng(0)
 TEXTURE = cv2.GaussianBlur(RNG.integers(0, 256, (96, 128, 3), dtype=np.uint8), (0, 0), 1.5)
-
-
-@pytest.fixture(scope="module")
-def small():
-    return small_views()
-
-
-@pytest.fixture(scope="module")
-def painted(small, tmp_path_factory):
-    """A shot with a painted take `one` and the truth beside it."""
-    folder = tmp_path_factory.mktemp("shot")
-    write_painted(folder, small)
-    return folder
 
 
 # --- the camera, found again

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from measured_take import SAMPLE, SIDE, small_views, turned, write_painted
+from measured_take import SAMPLE, SIDE, turned
 
 from ex4d.cli import main
 from ex4d.conditioning import render_conditioning
@@ -17,19 +17,6 @@ from ex4d.video import write_video
 
 SHOT_FILES = ("shot.json", "plate.mkv", "depth.npz")
 TAKE_FILES = ("take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv")
-
-
-@pytest.fixture(scope="module")
-def small():
-    return small_views()
-
-
-@pytest.fixture(scope="module")
-def painted(small, tmp_path_factory):
-    """A shot with a painted take `one`."""
-    folder = tmp_path_factory.mktemp("shot")
-    write_painted(folder, small)
-    return folder
 
 
 def inputs_of(shot):

@@ -160,3 +160,21 @@ def ray_cluster():
         cluster = RayCluster(RAY_AUTH_MODE="token")
         yield cluster
         cluster.close()
+
+
+SMI = """#!/bin/sh
+echo '0, GPU-aaaa, NVIDIA H200, 10, 143771'
+echo '1, GPU-bbbb, NVIDIA H200, [N/A], 143771'
+echo 'No devices were found'
+"""
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """A driver's program that tells of two GPUs."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text(SMI)
+    (folder / "nvidia-smi").chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -8,22 +8,7 @@ from conftest import is_gone, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the fake driver is a shell script")
 
-SMI = """#!/bin/sh
-echo '0, GPU-aaaa, NVIDIA H200, 10, 143771'
-echo '1, GPU-bbbb, NVIDIA H200, 10, 143771'
-"""
 BOTH, FIRST, SECOND = "GPU-aaaa,GPU-bbbb", "GPU-aaaa", "GPU-bbbb"
-
-
-@pytest.fixture
-def two_gpus(tmp_path, monkeypatch):
-    """A driver's program that tells of two GPUs."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "nvidia-smi").write_text(SMI)
-    (folder / "nvidia-smi").chmod(0o700)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 class Studio:

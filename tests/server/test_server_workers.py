@@ -14,23 +14,6 @@ from server.positions import estimate_s
 from shared_protocol.errors import RemoteError
 from shared_protocol.messages import JobProgress
 
-SMI = """#!/bin/sh
-echo '0, GPU-aaaa, NVIDIA H200, 10, 143771'
-echo '1, GPU-bbbb, NVIDIA H200, [N/A], 143771'
-echo 'No devices were found'
-"""
-
-
-@pytest.fixture
-def two_gpus(tmp_path, monkeypatch):
-    """A driver's program that tells of two GPUs."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "nvidia-smi").write_text(SMI)
-    (folder / "nvidia-smi").chmod(0o700)
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
 
 @pytest.mark.skipif(os.name != "posix", reason="the fake driver is a shell script")
 def test_each_gpu_gets_a_worker_of_its_own(server, two_gpus, tmp_path):

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from processes import gone
 from test_fast_forward import conditions_of, tiny_dit
 
 from ex4d.errors import Cancelled
@@ -61,18 +61,6 @@ def alone(dit, mode):
 def together(team, dit, mode, progress=None):
     velocity = team.bind(SimpleNamespace(dit=dit), conditions_of(dit, **GRID), mode)
     return denoise(team.guide(velocity, mode, STEPS), NOISE, flow_schedule(STEPS), progress)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends within some seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_one_prompt_each_gives_exactly_the_same_latents(team_of, dit):

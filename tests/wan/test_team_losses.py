@@ -11,6 +11,7 @@ from dataclasses import replace
 import light_team
 import pytest
 import torch
+from processes import gone
 
 from ex4d.errors import Cancelled, MachineError
 from ex4d.generation.wan.conditions import Conditions
@@ -47,18 +48,6 @@ def team_of():
     for team in teams:
         team.close()
         assert all(gone(helper.pid) for helper in team._helpers)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends within some seconds."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def paint(team: Team, mode=BOTH_AT_ONCE) -> torch.Tensor:
