@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_wan import Size, tiny_dit
 
 from ex4d.errors import MachineError
 from ex4d.generation.wan import fp8
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.fp8 import RowScaledLinear, linear_of, prepared, project, quantise, quantised
 from ex4d.generation.wan.modes import MODES
-from tests.wan.tiny_wan import Size, tiny_dit
 
 
 def conditions_for(dim: int, text_dim: int) -> SimpleNamespace:

@@ -3,12 +3,12 @@
 
 import pytest
 import torch
+from tiny_wan import tiny_vae
 
 from ex4d.generation.wan import fast_vae, token_operators
 from ex4d.generation.wan.fast_vae import FastVae
 from ex4d.generation.wan.fp8 import Rows, RowScaledLinear, linear_of
 from ex4d.generation.wan.rope import rope_table
-from tests.wan.tiny_wan import tiny_vae
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 CUDA = torch.device("cuda")
