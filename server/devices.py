@@ -37,20 +37,25 @@ CPU = Device("CPU", {})
 
 def find_gpus() -> list[Gpu]:
     """The GPUs that CUDA_VISIBLE_DEVICES lets us see; none where there is no driver. Blocks for up to seconds."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-gpu=index,uuid,name,memory.used,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    gpus = [gpu for line in answer.splitlines() if (gpu := _gpu(line))]
+    gpus = [gpu for line in ask_driver("gpu=index,uuid,name,memory.used,memory.total") if (gpu := _gpu(line))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return gpus
     wanted = [word.strip() for word in visible.split(",")]
     return [gpu for word in wanted if word for gpu in gpus if word == gpu.index or gpu.uuid.startswith(word)]
+
+
+def ask_driver(query: str) -> list[str]:
+    """The lines that nvidia-smi answers to a `--query-...`; none where there is no driver, or when it fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    command = [program, f"--query-{query}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.splitlines()
 
 
 def worker_devices(gpus: list[Gpu], workers: int | None = None, gpus_per_worker: int = 1) -> list[Device]:

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -19,7 +18,7 @@ from shared_protocol.pairing import paired_servers
 
 from .artifacts import Artifacts
 from .cli import ask_running
-from .devices import QUERY_TIMEOUT_S, find_gpus
+from .devices import ask_driver, find_gpus
 from .listening import PORT
 from .runtime import Home
 
@@ -112,15 +111,8 @@ def _other_programs(state: ServerState | None) -> list[Finding]:
 
 def _gpu_programs() -> list[tuple[int, str]]:
     """(process id, program and its memory) of everything that computes on a GPU."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    query = [program, "--query-compute-apps=pid,used_memory,process_name", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[word.strip() for word in line.split(",", 2)] for line in answer.splitlines()]
+    answer = ask_driver("compute-apps=pid,used_memory,process_name")
+    rows = [[word.strip() for word in line.split(",", 2)] for line in answer]
     return [
         (int(pid), f"{Path(name).name} (pid {pid}, {memory} MB)")
         for pid, memory, name in (row for row in rows if len(row) == 3)
