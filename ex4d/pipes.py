@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pipes over which a helper process talks to the one that started it."""
+"""What a helper process and the one that starts it share: where our packages are, and the pipes they talk over."""
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import BinaryIO
+
+PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds `ex4d`, `server` and `shared_protocol`
+
+
+def helper_environment(beside: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and `beside`; Python finds our packages there too, and first."""
+    search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, **beside, "PYTHONPATH": search_path}
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -14,12 +14,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ex4d.errors import InputError, MachineError
+from ex4d.pipes import helper_environment
 
-PACKAGES = Path(__file__).resolve().parents[1]
 REACH_S, ANSWER_S = 5.0, 60.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
@@ -125,7 +124,6 @@ def reach(address: str) -> None:
 
 def _ask(address: str, environment: dict[str, str]) -> dict[str, Any]:
     """The answer of a process of its own."""
-    search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "ex4d.ray_cluster", address],
@@ -133,7 +131,7 @@ def _ask(address: str, environment: dict[str, str]) -> dict[str, Any]:
             capture_output=True,
             text=True,
             timeout=ANSWER_S,
-            env={**os.environ, **environment, "PYTHONPATH": search_path},
+            env=helper_environment(environment),
             check=False,
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

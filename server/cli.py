@@ -5,7 +5,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import secrets
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ex4d.errors import Ex4dError
+from ex4d.pipes import helper_environment
 from shared_protocol.client import Client
 from shared_protocol.connection import home_folder, read_connection
 from shared_protocol.errors import LinkError, NotRunning, ServerLost, WrongServerKey
@@ -25,7 +25,6 @@ from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
 from .cli_clients import clients, join, pair
 from .cli_show import cancel, jobs, logs, metrics, prioritise, status
 from .runtime import EXIT_ALREADY_RUNNING, AlreadyRunning, Home, check_curve, take_lock
-from .worker_process import PACKAGES
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 
@@ -174,7 +173,6 @@ def _ask_quietly() -> tuple[str, ServerState] | None:
 
 def _spawn(home: Home, options: list[str]) -> "subprocess.Popen[bytes]":
     """Start the server as a process that outlives this one and its terminal."""
-    search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
     detached: dict[str, Any] = (
         {"creationflags": NO_WINDOW | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         if sys.platform == "win32"
@@ -187,6 +185,6 @@ def _spawn(home: Home, options: list[str]) -> "subprocess.Popen[bytes]":
             stdout=output,
             stderr=output,
             cwd=home.folder,
-            env={**os.environ, "PYTHONPATH": search_path, "EX4D_HOME": str(home.folder)},
+            env=helper_environment({"EX4D_HOME": str(home.folder)}),
             **detached,
         )

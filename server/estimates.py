@@ -3,18 +3,17 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
 from ex4d.errors import MachineError
+from ex4d.pipes import helper_environment
 from shared_protocol.fields import to_plain
 from shared_protocol.launch import NO_WINDOW
 from shared_protocol.messages import AskEstimate, Estimate
 
 from .store import Store
-from .worker_process import PACKAGES
 
 PLANNING_S = 60.0  # a cold disk takes long to read what painting imports
 
@@ -51,7 +50,6 @@ class Estimator:
 
 
 def _think(question: dict[str, Any]) -> dict[str, Any]:
-    search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
     try:
         answer = subprocess.run(
             [sys.executable, "-P", "-m", "server.planning"],
@@ -60,7 +58,7 @@ def _think(question: dict[str, Any]) -> dict[str, Any]:
             text=True,
             timeout=PLANNING_S,
             check=True,
-            env={**os.environ, "PYTHONPATH": search_path},
+            env=helper_environment({}),
             creationflags=NO_WINDOW,
         )
     except subprocess.SubprocessError as error:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ex4d.pipes import helper_environment
 from shared_protocol.launch import NO_WINDOW
 
 from .pipe import read_message, write_message
 
-PACKAGES = Path(__file__).resolve().parents[1]  # the folder that holds `server`, `ex4d` and `shared_protocol`
 _OUTPUT_TAIL = 2000  # characters of a dead process' output that are worth a log
 
 
@@ -42,7 +42,6 @@ class WorkerProcess:
     ) -> None:
         self._output_log = output_log
         self._on_message = on_message
-        search_path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
         output_log.write_bytes(b"")
         with output_log.open("ab") as output:  # appending: the worker empties it before each job
             # From the main thread: on Linux the kernel ends the worker when the thread that started it ends.
@@ -51,7 +50,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env={**os.environ, **environment, "PYTHONPATH": search_path},
+                env=helper_environment(environment),
                 creationflags=NO_WINDOW,
             )
         assert self.popen.stdout is not None
