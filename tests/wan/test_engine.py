@@ -28,6 +28,7 @@ from ex4d.generation.wan.machine import GIB, Machine
 from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.pipeline import WanPipeline
 from ex4d.generation.wan.preparation import Limits
+from ex4d.generation.wan.time_left import LOADING
 from ex4d.generation.wan.tiny_decoder import shapes
 from ex4d.models import MODELS
 from ex4d.models.registry import TINY_DECODER
@@ -107,6 +108,18 @@ def test_a_take_is_painted_by_the_real_pipeline(shot, tiny_engine):
     np.testing.assert_array_equal(read_video(shot / "takes/side/result.mkv").frames, first)
     paint(shot, seed=4)
     assert (read_video(shot / "takes/side/result.mkv").frames != first).any()
+
+
+def test_what_takes_seconds_to_import_is_named_as_loading(shot, monkeypatch):
+    pipeline = WanPipeline(tiny_models())
+    monkeypatch.setattr(resident, "lent_painter", lambda *loan: contextlib.nullcontext(Loaded(pipeline)))
+    monkeypatch.setitem(ENGINES, "wan", lambda: WanEngine(need=lambda mode, loras: None, limits=LIMITS))
+    stages = []
+    paint(shot, lambda report: stages.append(report.stage))
+    assert LOADING not in stages
+    monkeypatch.delitem(sys.modules, "diffsynth")
+    paint(shot, lambda report: stages.append(report.stage))
+    assert LOADING in stages
 
 
 def test_the_reference_quality_runs_too(shot, tiny_engine):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wan2.1 with EX-4D as an engine. torch is first imported when a painter is lent."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,11 @@ from ex4d.generation.wan.memory_plan import Window
 from ex4d.generation.wan.modes import MODES, Mode
 from ex4d.generation.wan.preparation import Limits, Work, prepared
 from ex4d.generation.wan.settings import NEGATIVE_PROMPT, PROMPT, PaintSettings
-from ex4d.generation.wan.time_left import TimeLeft
+from ex4d.generation.wan.time_left import LOADING, TimeLeft
 from ex4d.generation.wan.windows import paint_spans
 from ex4d.licence import allowed_by_all
 from ex4d.models import MODELS
-from ex4d.progress import ProgressCallback, track
+from ex4d.progress import Progress, ProgressCallback, track
 from ex4d.shot import Shot
 
 EROSION_PX = 5  # the middle of the release's random 2 to 8
@@ -70,6 +71,8 @@ Load = Callable[
 def _load(
     settings: PaintSettings, window: Window, options: GenerateOptions, progress: ProgressCallback | None, expect: Expect
 ) -> AbstractContextManager[Loaded]:
+    if progress is not None and "diffsynth" not in sys.modules:
+        progress(Progress(LOADING, 0, 0))  # to import it takes seconds, more where the disk is cold
     from ex4d.generation.wan.resident import lent_painter
 
     return lent_painter(settings, window, options, progress, expect)
