@@ -103,7 +103,8 @@ def test_other_loras_are_stacked_with_their_strengths(files, tmp_path):
 def test_blocks_are_handed_on_one_by_one_with_their_final_weights(files):
     seen = []
 
-    def quantise(number: int, block: torch.nn.Module) -> None:
+    def quantise(dit: torch.nn.Module, number: int) -> None:
+        block = dit.blocks[number]
         assert {value.dtype for value in block.parameters()} == {torch.bfloat16}
         block.ffn[0] = RowScaledLinear(block.ffn[0])
         seen.append(number)

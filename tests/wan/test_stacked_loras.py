@@ -2,6 +2,7 @@
 """LoRAs stacked on EX-4D's: added to the weights by the fast qualities, beside them in the reference, one picture."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from tiny_wan import Size, moving_plate, random_lora, tiny_dit
 
 from ex4d.errors import InputError
-from ex4d.generation.wan.arrival import Arrival
+from ex4d.generation.wan.arrival import arrive
 from ex4d.generation.wan.files import wan_files
 from ex4d.generation.wan.fp8 import RowScaledLinear, quantise
 from ex4d.generation.wan.loading import load_models
@@ -48,7 +49,7 @@ def files(tmp_path_factory):
 
 
 def loaded(files, mode):
-    return load_models(files, CPU, torch.float32, mode.precision, each_block=Arrival(mode.fp8, None))
+    return load_models(files, CPU, torch.float32, mode.precision, each_block=partial(arrive, fp8=mode.fp8))
 
 
 def latents(models, mode, bind=None):

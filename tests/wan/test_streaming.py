@@ -8,6 +8,8 @@ import pytest
 import torch
 from test_fast_forward import LATENTS, TIMESTEP, conditions_of, tiny_dit
 
+from ex4d.generation.wan import streaming
+from ex4d.generation.wan.arrival import arrive
 from ex4d.generation.wan.block import block_weights
 from ex4d.generation.wan.fast_forward import FastForward
 from ex4d.generation.wan.fp8 import quantise
@@ -99,6 +101,23 @@ def test_the_network_keeps_its_weights_after_the_stream_is_closed():
         assert torch.equal(value.view(torch.uint8), before[name].view(torch.uint8)), name
 
 
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize(("resident", "crosses_stay"), [(0, False), (3, True), (3, False), (LAYERS, False), (99, True)])
+def test_while_a_network_is_loaded_what_will_wait_is_moved_and_nothing_else(monkeypatch, fp8, resident, crosses_stay):
+    dit, whole = network("lossless", torch.bfloat16), network("fp8" if fp8 else "lossless", torch.bfloat16)
+    moved = []
+    monkeypatch.setattr(streaming, "_move", lambda weights, device: moved.extend(weights))
+    for number in range(LAYERS):
+        arrive(dit, number, fp8=fp8, resident=resident, crosses_stay=crosses_stay)
+    early = [id(weight) for weight in moved]
+    stream = StreamedBlocks(dit, torch.device("cpu"), resident, crosses_stay=crosses_stay)
+    waiting = [id(weight) for parcel in stream._parcels for weight in _tensors(parcel.weights)]
+    assert sorted(early) == sorted(waiting)
+    assert {name: value.dtype for name, value in dit.state_dict().items()} == {
+        name: value.dtype for name, value in whole.state_dict().items()
+    }
+
+
 @pytest.mark.parametrize("mode", ["lossless", "fp8"])
 def test_nothing_else_holds_the_memory_of_the_weights(mode):
     """A view holds what it is a view of, even when its data lies elsewhere by now."""
@@ -124,3 +143,21 @@ def test_only_the_places_take_device_memory(mode):
     assert max(taken) <= 2 * largest + 1024
     stream.release()
     assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_blocks_that_stay_are_never_in_main_memory(monkeypatch):
+    cuda = torch.device("cuda")
+    dit = tiny_dit(2, 120, layers=12).to(cuda)
+    for number in range(12):
+        arrive(dit, number, resident=8, crosses_stay=False)
+    places = [
+        {weight.device.type for weight in _tensors(streaming._core(block_weights(block)))} for block in dit.blocks
+    ]
+    assert [place == {"cpu"} for place in places] == [number in (1, 4, 7, 10) for number in range(12)]
+    on_device = torch.cuda.memory_allocated()
+    stream = StreamedBlocks(dit, cuda, resident=8, crosses_stay=False)
+    list(stream)
+    stream.close()
+    assert torch.cuda.memory_allocated() == on_device
+    assert {weight.device.type for weight in dit.blocks[0].parameters()} == {"cpu", "cuda"}

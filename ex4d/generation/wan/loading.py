@@ -39,8 +39,8 @@ CLIP_HEADS = 16  # CLIP ViT-H/14: the file does not say them
 UMT5_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # open_clip
 
-EachBlock = Callable[[int, nn.Module], None]
-"""Called with each block of the DiT as soon as its weights lie where they belong: to quantise it or to send it on."""
+EachBlock = Callable[[WanModel, int], None]
+"""Called with the DiT and the number of each block as soon as its weights are there: to quantise it or send it on."""
 
 
 def load_models(
@@ -49,7 +49,6 @@ def load_models(
     dtype: torch.dtype,
     precision: Literal["reference", "fast"] = "fast",
     *,
-    dit_device: torch.device | None = None,
     encoders_device: torch.device | None = None,
     each_block: EachBlock | None = None,
     progress: ProgressCallback | None = None,
@@ -61,7 +60,6 @@ def load_models(
         device: where the networks compute.
         dtype: of their weights.
         precision: reference keeps the LoRAs beside the weights, as the release; fast adds them to the weights.
-        dit_device: where the DiT lies; None for where it computes.
         encoders_device: where VAE, image encoder and camera encoder lie; None for where they compute.
         each_block: see there.
         progress: told after every block of the DiT; it may cancel.
@@ -73,8 +71,7 @@ def load_models(
     home = device if encoders_device is None else encoders_device
     stack_for = _ex4d_stack(files)  # the quick questions first
     vae, image_encoder = load_vae(files, home, dtype), load_image_encoder(files, home, dtype)
-    dit_home = device if dit_device is None else dit_device
-    dit, stack = _load_dit(files, dit_home, dtype, stack_for, precision == "fast", each_block, progress)
+    dit, stack = _load_dit(files, device, dtype, stack_for, precision == "fast", each_block, progress)
     if precision == "reference":
         attach(dit, stack)
     return WanModels(
@@ -157,7 +154,7 @@ def _load_dit(
     for number, block in enumerate(track(dit.blocks, LOADING, progress)):
         settle(f"blocks.{number}.", dict(block.named_parameters()))
         if each_block is not None:
-            each_block(number, block)
+            each_block(dit, number)
     return dit.eval(), stack
 
 

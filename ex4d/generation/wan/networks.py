@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
+from diffsynth.models.wan_video_dit import WanModel
 
-from ex4d.generation.wan.arrival import Arrival
+from ex4d.generation.wan.arrival import arrive
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import Velocity, guided
 from ex4d.generation.wan.fast_forward import FastForward
@@ -66,10 +67,10 @@ class Networks:
         if others:  # they load while this process does
             arguments = sharing_arguments(files, mode, dtype)
             self._team = Team([device, *others], SHARED_NETWORK, arguments, at_once=at_once)
-        arrival = Arrival(mode.fp8, CPU if streams else None)
+        crosses_stay = plan.crosses == "gpu"
 
-        def each_block(number: int, block: torch.nn.Module) -> None:
-            arrival(number, block)
+        def each_block(dit: WanModel, number: int) -> None:
+            arrive(dit, number, fp8=mode.fp8, resident=plan.resident_blocks, crosses_stay=crosses_stay)
             if self._team is not None:
                 self._team.check()
 
@@ -96,7 +97,7 @@ class Networks:
         self.models = replace(models, load_text_encoder=self._load_text_encoder)
         self._blocks: StreamedBlocks | None = None
         if streams:
-            self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=plan.crosses == "gpu")
+            self._blocks = StreamedBlocks(models.dit, device, plan.resident_blocks, crosses_stay=crosses_stay)
         guide = guided if self._team is None else self._team.guide
         self.pipeline = WanPipeline(self.models, bind=self._bind, guide=guide)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several GPUs for one take: which of them, and the network in each other one's process."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from ex4d.document import Json
-from ex4d.generation.wan.arrival import Arrival
+from ex4d.generation.wan.arrival import arrive
 from ex4d.generation.wan.conditions import Conditions
 from ex4d.generation.wan.denoise import Velocity
 from ex4d.generation.wan.fast_forward import FastForward, Sharding
@@ -80,7 +81,7 @@ def shared_network(device: torch.device, files: dict[str, Any], fp8: bool, dtype
     places: dict[str, Any] = {name: Path(path) for name, path in files.items() if isinstance(path, str)}
     places["dit"] = tuple(Path(path) for path in files["dit"])
     places["loras"] = tuple((Path(path), float(strength)) for path, strength in files["loras"])
-    dit = load_ex4d_dit(WanFiles(**places), device, getattr(torch, dtype), Arrival(fp8, None))
+    dit = load_ex4d_dit(WanFiles(**places), device, getattr(torch, dtype), partial(arrive, fp8=fp8))
 
     def bind(conditions: Conditions, mode: Mode, sharding: Sharding | None) -> Velocity:
         return FastForward(dit, conditions, mode, sharding=sharding)

@@ -47,9 +47,7 @@ class StreamedBlocks:
         """
         self._device = device
         self._blocks = [block_weights(block) for block in dit.blocks]
-        count = len(self._blocks)
-        streamed = max(count - resident, 0)
-        self.streamed = tuple(int((k + 0.5) * count / streamed) for k in range(streamed))
+        self.streamed = streaming_blocks(len(self._blocks), resident)
         parcels = [_Parcel(_core(self._blocks[index]), device) for index in self.streamed]
         self._ring = _Ring(device, parcels, slots)
         crosses = [] if crosses_stay else [_Parcel(block.cross, device) for block in self._blocks]
@@ -92,10 +90,29 @@ class StreamedBlocks:
         _move(self._staying, self._device)
 
     def close(self) -> None:
-        """Leave the network in ordinary main memory."""
-        self.park()
+        """Give back the places on the device, and let main memory be moved again. Weights stay where they wait."""
+        self.release()
         for parcel in self._parcels:
             parcel.unpin()
+
+
+def streaming_blocks(count: int, resident: int) -> tuple[int, ...]:
+    """Which of so many blocks stream when some stay on the device: those that stay lie evenly among them."""
+    streamed = max(count - resident, 0)
+    return tuple(int((k + 0.5) * count / streamed) for k in range(streamed))
+
+
+def move_to_wait(block: Any, *, streams: bool, crosses_stay: bool) -> None:
+    """Move to main memory what `StreamedBlocks` will have wait there, while a network is loaded block by block.
+
+    Args:
+        block: diffsynth's DiTBlock.
+        streams: whether it is one of `streaming_blocks`.
+        crosses_stay: see `StreamedBlocks`.
+    """
+    weights = block_weights(block)
+    waiting = (*(_core(weights) if streams else ()), *(() if crosses_stay else weights.cross))
+    _move(list(_tensors(waiting)), _CPU)
 
 
 class _Parcel:
