@@ -83,7 +83,8 @@ def _time(answer):
     else:
         text = "No take with these settings was measured on this server yet."
         if answer.reference_s is not None:
-            text += f" An {answer.reference} takes about {duration(answer.reference_s)}{windows}."
+            needed = f"{duration(answer.reference_s)}{windows}, once its model is loaded"
+            text += f" An {answer.reference} takes about {needed}."
     if answer.ahead:
         text += " One job comes first." if answer.ahead == 1 else f" {answer.ahead} jobs come first."
     return text

@@ -19,6 +19,7 @@ from .errors import ArtistError
 from .session import Server
 from .shared_protocol.connection import read_connection
 from .shared_protocol.errors import LinkError
+from .shared_protocol.pairing import forget as forget_pairing
 from .shared_protocol.pairing import join, paired_servers
 
 PAIRING = "Pairing"
@@ -99,6 +100,28 @@ def pair(scene, text: str):
     """Make friends with the server of a pairing line, then use it for the scene."""
     on_done = partial(_paired, scene.name)
     session.call(PAIRING, _join, text, bpy.app.online_access, on_done=on_done)
+
+
+def forget(scene):
+    """Drop what is needed to reach the scene's paired server; the scene then uses this computer's."""
+    name = scene.ex4d.server
+    session.call("Forgetting the server", _forget, name, on_done=partial(_forgotten, scene.name, name))
+
+
+def _forget(name):
+    """Runs in the background thread."""
+    forget_pairing(name)
+    return list(paired_servers())
+
+
+def _forgotten(scene_name, name, found):
+    known[:] = found
+    if session.current.server.name == name:
+        session.close(waits=False)
+    scene = bpy.data.scenes.get(scene_name)
+    if scene is not None and scene.ex4d.server == name:
+        with session.undo_step("Forget Server"):
+            scene.ex4d.server = NAME_HERE
 
 
 def _join(text, may_go_online):

@@ -22,7 +22,7 @@ from shared_protocol.messages import ServerState
 
 from . import farm
 from .cli_answers import ANSWER_TIMEOUT_S, GONE, complain, say, tell
-from .cli_clients import clients, join, pair
+from .cli_clients import clients, forget, join, pair
 from .cli_show import cancel, jobs, logs, metrics, prioritise, status
 from .runtime import EXIT_ALREADY_RUNNING, AlreadyRunning, Home, check_curve, take_lock
 
@@ -80,6 +80,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     action = add(join, "ex4d/192.168.1.5:47411/KEY/CODE")
     action.add_argument("text", metavar="TEXT", help="the line that `ex4d server pair` printed")
     action.add_argument("--name", help="under which the server's user knows this client (default user@machine)")
+    add(forget, "192.168.1.5_47411").add_argument("name", metavar="NAME", help="as `join` said it")
     action = add(clients, "--remove anna@ws7")
     action.add_argument("--add", metavar="KEY", help="let the client with this public key in")
     action.add_argument("--name", help="for --add")

@@ -30,9 +30,14 @@ def chosen_connection(arguments: argparse.Namespace) -> Connection:
         return read_connection()
     servers = paired_servers()
     if name not in servers:
-        known = ", ".join(servers) or "none"
-        raise NotRunning(f"No server called {name} is paired with this user", f"Known ones: {known}.")
+        raise not_paired_with(name)
     return read_connection(servers[name])
+
+
+def not_paired_with(name: str) -> NotRunning:
+    """That there is no paired server of this name."""
+    known = ", ".join(paired_servers()) or "none"
+    return NotRunning(f"No server called {name} is paired with this user", f"Known ones: {known}.")
 
 
 def with_server(arguments: argparse.Namespace, ask: Callable[[Client], int]) -> int:

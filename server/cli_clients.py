@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ex4d server pair|join|clients`: who may use a server over the network."""
+"""`ex4d server pair|join|forget|clients`: who may use a server over the network."""
 
 import argparse
 import getpass
@@ -12,10 +12,11 @@ from shared_protocol.client import Client
 from shared_protocol.errors import LinkError
 from shared_protocol.messages import AddClient, AskClients, BeginPairing, ClientList, KnownClient, PairingCode
 from shared_protocol.messages import RemoveClient as Remove
+from shared_protocol.pairing import forget as forget_server
 from shared_protocol.pairing import join as join_server
 from shared_protocol.pairing import pairing_text
 
-from .cli_answers import complain, say, with_server
+from .cli_answers import complain, not_paired_with, say, with_server
 
 NOT_LISTENING = (
     "The server listens on its own machine only, so only users of this machine can use the line above.\n"
@@ -48,6 +49,14 @@ def join(arguments: argparse.Namespace) -> int:
         return complain(arguments, error)
     text = f"Paired. Ask it with: ex4d server status --server {path.stem}\nconnection file: {path}"
     return say(arguments, {"server": path.stem, "connection_file": str(path)}, text)
+
+
+def forget(arguments: argparse.Namespace) -> int:
+    """Undo `join`: drop what is needed to reach a server on another machine."""
+    if not forget_server(arguments.name):
+        return complain(arguments, not_paired_with(arguments.name))
+    text = f"Forgotten. Its user may refuse this machine there too: ex4d server clients --remove {own_name()}"
+    return say(arguments, {"server": arguments.name}, text)
 
 
 def clients(arguments: argparse.Namespace) -> int:

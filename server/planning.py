@@ -5,8 +5,8 @@ The front's own process stays small and quick to answer: it imports nothing of w
 """
 
 import json
-import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from ex4d.expected import DESKTOP, DoneTake, Expected, Pictures, expected
 from ex4d.generation.options import GenerateOptions
 from ex4d.generation.wan.machine import Machine, container_room
 
-from .devices import QUERY_TIMEOUT_S, Gpu, find_gpus
+from .devices import Gpu, ask_driver, find_gpus
 
 FP8_CAPABILITY = 8.9  # Ada and newer multiply 8-bit floats
 OPTIONS = ("engine", "seed", "quality", "steps", "prompt", "negative_prompt", "erosion_px", "loras")
@@ -77,12 +77,12 @@ def _machine(gpu: Gpu) -> Machine:
 
 
 def _compute_capability(gpu: Gpu) -> float | None:
-    query = ["nvidia-smi", f"--id={gpu.uuid}", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True).stdout
-        return float(said)
-    except (OSError, subprocess.SubprocessError, ValueError):  # older drivers do not say
-        return None
+    for line in ask_driver("gpu=uuid,compute_cap"):
+        uuid, _, capability = line.partition(", ")
+        if uuid == gpu.uuid:
+            with suppress(ValueError):  # older drivers do not say
+                return float(capability)
+    return None
 
 
 if __name__ == "__main__":

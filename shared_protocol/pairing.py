@@ -63,6 +63,18 @@ def paired_servers() -> dict[str, Path]:
     return {path.stem: path for path in sorted((home_folder() / "servers").glob("*.json"))}
 
 
+def forget(name: str) -> bool:
+    """Drop what is needed to reach a paired server; its user may still remove us there.
+
+    Returns:
+        Whether this user was paired with it.
+    """
+    path = paired_servers().get(name)  # not `server_file`: a name may come from a .blend of somebody else
+    if path is not None:
+        path.unlink(missing_ok=True)
+    return path is not None
+
+
 def _parts(text: str) -> tuple[str, str, str]:
     words = text.strip().split("/")
     try:

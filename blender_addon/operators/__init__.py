@@ -24,6 +24,7 @@ CLASSES = (
     server.EX4D_OT_choose_server,
     server.EX4D_OT_use_server,
     server.EX4D_OT_pair_server,
+    server.EX4D_OT_forget_server,
     server.EX4D_OT_cancel,
     plate.EX4D_OT_import_plate,
     plate.EX4D_OT_plate_from_clip,

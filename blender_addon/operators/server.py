@@ -28,6 +28,13 @@ def job_elsewhere(context):
     return f"{job.title} is under way on {label_of(server)}: wait for it or cancel it first"
 
 
+def jobs_there(context):
+    name = context.scene.ex4d.server
+    if session.current.has_jobs and session.current.server.name == name:
+        return f"Jobs are under way on {label_of(name)}: wait for them or cancel them first"
+    return None
+
+
 def no_job(context):
     return None if session.current.job is not None else "No job is under way"
 
@@ -96,6 +103,25 @@ class EX4D_OT_pair_server(StepOperator, Operator):
 
     def start(self, context):
         servers.pair(context.scene, self.line)
+
+
+class EX4D_OT_forget_server(StepOperator, Operator):
+    """Drop what this computer needs to reach the chosen server, and use this computer's own"""
+
+    bl_idname, bl_label = "ex4d.forget_server", "Forget Server"
+    step, reasons = Step.SERVER, (jobs_there, grey.busy, already_connecting)
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=f"Forget {label_of(context.scene.ex4d.server)}?",
+            message="To use it again you will need a new pairing line from its user.",
+            confirm_text="Forget",
+        )
+
+    def start(self, context):
+        servers.forget(context.scene)
 
 
 class EX4D_OT_cancel(StepOperator, Operator):

@@ -21,6 +21,8 @@ class EX4D_MT_servers(Menu):
             self.layout.operator("ex4d.use_server", text=label_of(name), icon=icon, translate=name == "").name = name
         self.layout.separator()
         self.layout.operator("ex4d.pair_server", icon="ADD")
+        if chosen in servers.known:
+            self.layout.operator("ex4d.forget_server", text=f"Forget {chosen}", icon="REMOVE", translate=False)
 
 
 class EX4D_PT_server(SidebarPanel, Panel):

@@ -43,7 +43,7 @@ def test_what_was_never_measured_is_said_in_words(addon, fake, reconstructed, es
     )
     addon.estimates.forget()
     said = needs(addon)
-    assert "yet. An NVIDIA H200 takes about 81 s, in 2 windows. 2 jobs come first." in said
+    assert "yet. An NVIDIA H200 takes about 81 s, in 2 windows, once its model is loaded. 2 jobs come first." in said
     assert "of which 40 are in use now" in said
 
 

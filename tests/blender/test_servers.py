@@ -88,13 +88,39 @@ def test_a_shot_is_reconstructed_on_the_paired_server(paired, imported):
 def test_the_menu_offers_this_computer_and_the_paired_ones(paired, scene):
     name = scene.ex4d.server
     press(paired, bpy.ops.ex4d.choose_server)  # without a window no menu opens
-    assert draw_menu(paired.panels.EX4D_MT_servers) == ["This Computer", name, "ex4d.pair_server"]
+    offered = ["This Computer", name, "ex4d.pair_server"]
+    assert draw_menu(paired.panels.EX4D_MT_servers) == [*offered, f"Forget {name}"]
     press(paired, bpy.ops.ex4d.use_server, name="")
     assert not paired.session.current.is_connected
     assert "No EX-4D server is running" in paired.session.current.error
     press(paired, bpy.ops.ex4d.use_server, name=name)
     assert paired.session.current.is_connected
     assert paired.session.current.error == ""
+
+
+def test_a_server_is_forgotten(paired, scene, tmp_path):
+    file = tmp_path / "home" / "servers" / f"{scene.ex4d.server}.json"
+    assert file.exists()
+    press(paired, bpy.ops.ex4d.forget_server)
+    assert not file.exists()
+    assert (scene.ex4d.server, paired.session.current.is_connected, paired.session.current.error) == ("", False, "")
+    assert draw_menu(paired.panels.EX4D_MT_servers) == ["This Computer", "ex4d.pair_server"]
+
+
+def test_only_a_paired_server_is_forgotten(artist, scene, tmp_path):
+    kept = tmp_path / "home" / "keys.json"
+    kept.write_text("{}", encoding="utf-8")
+    (tmp_path / "home" / "servers").mkdir()
+    scene.ex4d.server = "../keys"  # a file from elsewhere
+    press(artist, bpy.ops.ex4d.forget_server)
+    assert kept.exists()
+    assert scene.ex4d.server == ""
+
+
+def test_a_server_with_jobs_under_way_is_not_forgotten(paired, imported, monkeypatch):
+    bpy.context.scene.ex4d.server = paired.session.current.server.name
+    monkeypatch.setitem(paired.session.current.followed, "a take", print)
+    assert not bpy.ops.ex4d.forget_server.poll()
 
 
 def test_a_removed_client_is_told_to_pair_again(paired, other, scene):

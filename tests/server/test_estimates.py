@@ -7,6 +7,8 @@ import pytest
 from conftest import new_id
 from test_background_client import Artist
 
+from ex4d import expected
+from server import planning
 from shared_protocol.background import BackgroundClient
 from shared_protocol.events import CallDone, CallFailed
 from shared_protocol.messages import Pictures
@@ -14,8 +16,8 @@ from shared_protocol.messages import Pictures
 MAKES = Pictures(64, 48, 10)
 SMI = """#!/bin/sh
 case "$*" in
-*compute_cap*) echo 8.9 ;;
-*) echo "0, GPU-1111, NVIDIA L40S, 1024, 46068" ;;
+*compute_cap*) echo "GPU-0000, 7.5"; echo "GPU-1111, ${CAPABILITY:-8.9}" ;;
+*) echo "0, GPU-1111, NVIDIA L40S, 1024, ${MEMORY:-46068}" ;;
 esac
 """
 
@@ -60,6 +62,21 @@ def test_the_gpu_is_described_and_what_is_missing_is_said(server, tmp_path, monk
     assert (found.gpu_bytes, found.gpu_used_bytes) == (46068 * 2**20, 1024 * 2**20)
     assert found.reference_s == pytest.approx(30, rel=0.05)
     assert found.refusal, "neither packages nor weights are here"
+
+
+@pytest.mark.parametrize(
+    ("capability", "fp8"), [("8.9", True), ("8.6", False), ("[N/A]", True)]
+)  # what is not told is assumed
+def test_whether_a_gpu_computes_in_8_bits_is_asked_of_its_driver(tmp_path, monkeypatch, capability, fp8):
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CAPABILITY", capability)
+    monkeypatch.setenv("MEMORY", "24564")
+    monkeypatch.setattr(expected, "need_installed", lambda *asked: None)
+    question = {"params": {"engine": "wan", "quality": "lossless"}, "done": [], "elsewhere": False}
+    found = planning.answer({**question, "makes": {"width": 512, "height": 512, "count": 49}})
+    assert any("'fp8' would fit" in notice for notice in found["notices"]) == fp8
 
 
 def test_settings_that_no_engine_takes_are_refused_in_words(server):

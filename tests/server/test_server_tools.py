@@ -101,6 +101,10 @@ def test_another_machine_is_paired_looked_at_and_refused_again(working, monkeypa
         elsewhere.setenv("EX4D_HOME", str(home))
         code, _, error = run("status", "--server", joined["server"])
         assert (code, "pair again" in error) == (1, True)
+        assert "clients --remove" in run("forget", joined["server"])[1]
+        code, _, error = run("forget", joined["server"])
+        assert (code, "No server called" in error) == (1, True)
+        assert run("status", "--server", joined["server"])[0] == 3
 
 
 def test_a_wrong_address_is_said_at_the_start(home):
