@@ -14,6 +14,7 @@ class EX4D_MT_servers(Menu):
     bl_label = "Server"
 
     def draw(self, context):
+        self.layout.operator_context = "INVOKE_DEFAULT"  # opened by a timer, it would run what should ask first
         chosen = context.scene.ex4d.server
         names = sorted({servers.NAME_HERE, chosen, *servers.known})
         for name in names:

@@ -20,11 +20,11 @@ class Options:
 class Layout:
     """Takes what a panel draws, and refuses what Blender's own layout would refuse. Without a window none exists."""
 
-    def __init__(self, drawn):
-        self.drawn = drawn
+    def __init__(self, drawn, operator_context="INVOKE_REGION_WIN"):
+        self.drawn, self.operator_context = drawn, operator_context
 
     def _nested(self, **options):
-        return Layout(self.drawn)
+        return Layout(self.drawn, self.operator_context)
 
     column = row = box = split = _nested
 
@@ -65,6 +65,8 @@ class Layout:
         known = getattr(getattr(bpy.ops, module), name).get_rna_type()  # raises for an unknown one
         assert known.description or idname.startswith("wm."), f"{idname} has no tooltip"
         assert icon in ICONS
+        asks = hasattr(getattr(bpy.types, f"{module.upper()}_OT_{name}", None), "invoke")
+        assert not asks or self.operator_context.startswith("INVOKE"), f"{idname} would not ask"
         self.drawn.append(text or idname)
         return Options(known.properties)
 
@@ -99,7 +101,7 @@ def draw_panels(addon):
 
 
 def draw_menu(cls):
-    """Draw a menu; return its texts."""
+    """Draw a menu that a timer opens, whose operators then do not ask by themselves; return its texts."""
     texts = []
-    cls.draw(type("Menu", (), {"layout": Layout(texts)})(), Context())
+    cls.draw(type("Menu", (), {"layout": Layout(texts, "EXEC_REGION_WIN")})(), Context())
     return texts
