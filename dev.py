@@ -4,7 +4,8 @@
 
     python3 dev.py demo [--clip FILE]      install what is missing, then do an artist's whole job once
     python3 dev.py test [--blender 5.2]    lint, type-check and test; with --blender only the add-on, in that version
-    python3 dev.py setup | lint | addon    install only; check the code; build dist/ex4d_reshoot-*.zip
+    python3 dev.py setup [EXTRA ...]       install only; with extras of pyproject.toml: depth wan for a GPU
+    python3 dev.py lint | addon            check the code; build dist/ex4d_reshoot-*.zip
     python3 dev.py bench                   the speed figures of docs/benchmarks.md, beside what else one would take
 
 Two environments, as on an artist's machine: .venv holds the library and the server, .venv-blender holds Blender as a
@@ -26,6 +27,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 BIN = "Scripts" if os.name == "nt" else "bin"
+EXTRAS = ROOT / ".venv-extras"  # outlives `.venv`, which is made anew when its inputs change
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
 
 # Blender release -> (newest bpy module of that line, the only Python it is built for)
@@ -106,11 +108,27 @@ def make_venv(folder: Path, python: str, what: str, installs: list[list[str]], i
     return venv_python(folder)
 
 
+def add_extras(names: list[str]) -> None:
+    """Have `.venv` hold these extras too, from now on."""
+    import tomllib  # not above: a Python that is too old would end there, before `check_python` says so
+
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    if unknown := set(names) - set(known):
+        stop(f"there is no extra '{min(unknown)}'. There are {', '.join(sorted(known))}.")
+    EXTRAS.write_text(" ".join(sorted({*asked_extras(), *names})))
+
+
+def asked_extras() -> list[str]:
+    return EXTRAS.read_text().split() if EXTRAS.exists() else []
+
+
 def library_venv() -> Path:
-    """`.venv`: the library, the server and the developer's tools, at the pinned versions."""
+    """`.venv`: the library, the server, the developer's tools and the extras asked for, at the pinned versions."""
     inputs = [ROOT / "pyproject.toml", ROOT / "constraints.txt"]
-    installs = [["--constraint", "constraints.txt", "--editable", ".[dev]"]]
-    return make_venv(ROOT / ".venv", sys.executable, "the library and the server, about 0.5 GB", installs, inputs)
+    extras = ["dev", *asked_extras()]
+    installs = [["--constraint", "constraints.txt", "--editable", f".[{','.join(extras)}]"]]
+    what = "the library and the server, about 0.5 GB" + "".join(f", {extra}" for extra in extras[1:])
+    return make_venv(ROOT / ".venv", sys.executable, what, installs, inputs)
 
 
 def models_venv() -> Path:
@@ -193,7 +211,8 @@ def test_addon(release: str | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("setup", help="install everything, run nothing")
+    setup = commands.add_parser("setup", help="install everything, run nothing")
+    setup.add_argument("extras", nargs="*", metavar="EXTRA", help="stay installed: depth, wan, ray, train, judges...")
     commands.add_parser("lint", help="ruff and mypy")
     commands.add_parser("addon", help="build the extension zip")
     commands.add_parser("bench", help="measure speed")
@@ -206,6 +225,7 @@ def main() -> None:
     check_python()
 
     if options.command == "setup":
+        add_extras(options.extras)
         library_venv()
         blender_venv()
     elif options.command == "lint":
