@@ -31,7 +31,8 @@ def pair(arguments: argparse.Namespace) -> int:
     def begin(client: Client) -> int:
         code = client.request(BeginPairing(arguments.minutes * 60.0), PairingCode)
         line = pairing_text(code.endpoint, code.server_key, code.code)
-        text = f"On the other machine, within {arguments.minutes} minutes:\n\n  ex4d server join {line}\n"
+        lifetime = "a minute" if arguments.minutes == 1 else f"{arguments.minutes} minutes"
+        text = f"On the other machine, within {lifetime}:\n\n  ex4d server join {line}\n"
         if "127.0.0.1" in code.endpoint:
             text += f"\n{NOT_LISTENING}"
         elif "0.0.0.0" in code.endpoint:  # noqa: S104  (compared, not bound)
