@@ -31,13 +31,14 @@ from ex4d.plate_archive import unpacked_plate
 from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
-from ex4d.take import ReconstructOptions, generate_take, reconstruct, render_take
+from ex4d.take import ReconstructOptions, generate_take, read_rendered_take, reconstruct, render_take
 from ex4d.takes import CLEAN, CLEAN_MASK, take_folder
 
 Files = dict[str, Path]
 FOLDER_OPTIONS = {"weights", "svd"}  # of depth sources: paths are the command line's alone
 SHOT = ("shot.json", "plate.mkv", "depth.npz")
 RENDERED = ("take.json", "camera.npz", "color.mkv", "mask.mkv")
+PAINTED = ("result.mkv", "result.mp4")
 
 
 def run_job(
@@ -139,17 +140,7 @@ def _take(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: P
     """Inputs: the shot folder's files and camera.npz. Outputs: the take's files, on request with its evaluation."""
     name = text(params, "name", "take1")
     raster = choice(params, "raster", ("auto", *RASTERISERS), "auto")
-    options = GenerateOptions(
-        engine=choice(params, "engine", ("auto", *ENGINES), "auto"),
-        seed=integer(params, "seed", 0),
-        quality=choice(params, "quality", tuple(MODES), "lossless"),
-        steps=integer(params, "steps", None),
-        prompt=text(params, "prompt", None),
-        negative_prompt=text(params, "negative_prompt", None),
-        erosion_px=integer(params, "erosion_px", None),
-        loras=names(params, "loras"),
-    )
-    measured = switch(params, "evaluate")
+    options, measured = _painting(params), switch(params, "evaluate")
     wanted = Passes(depth=switch(params, "depth_pass"), clean_plate=switch(params, "clean_plate"))
     refuse_rest(params)
     _need(inputs, *SHOT, "camera.npz")
@@ -164,23 +155,59 @@ def _take(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: P
     if wanted.depth:
         passes.append(pack_depth_pass(done).name)
     passes += [file for file in (CLEAN, CLEAN_MASK) if (done / file).exists()]
-    return _outputs(done, *RENDERED, "result.mkv", "result.mp4", *passes, *(REPORT if measured else ()))
+    return _outputs(done, *RENDERED, *PAINTED, *passes, *(REPORT if measured else ()))
+
+
+def _generate(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
+    """Inputs: the shot folder's files and a rendered take's. Outputs: that take painted, on request its evaluation.
+
+    The take's clips are what counts: somebody may have painted in them.
+    """
+    name = text(params, "name", "take1")
+    options, measured = _painting(params), switch(params, "evaluate")
+    refuse_rest(params)
+    _need(inputs, *SHOT, *RENDERED)
+    engine(options.engine).need(options)
+    folder = _with_take(inputs, workdir, name, *RENDERED)
+    shot = read_shot(folder, progress)
+    generate_take(folder, shot, *read_rendered_take(folder, shot, name, progress), options, progress)
+    if measured:
+        report_take(folder, name, progress=progress)
+    return _outputs(take_folder(folder, name), "take.json", *PAINTED, *(REPORT if measured else ()))
 
 
 def _evaluate(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
     """Inputs: the shot folder's files and those of a painted take. Outputs: its evaluation."""
     name = text(params, "name", "take1")
     refuse_rest(params)
-    measured = (*RENDERED, "result.mkv")
-    _need(inputs, *SHOT, *measured)
+    folder = _with_take(inputs, workdir, name, *RENDERED, "result.mkv")
+    report_take(folder, name, progress=progress)
+    return _outputs(take_folder(folder, name), *REPORT)
+
+
+def _painting(params: Params) -> GenerateOptions:
+    return GenerateOptions(
+        engine=choice(params, "engine", ("auto", *ENGINES), "auto"),
+        seed=integer(params, "seed", 0),
+        quality=choice(params, "quality", tuple(MODES), "lossless"),
+        steps=integer(params, "steps", None),
+        prompt=text(params, "prompt", None),
+        negative_prompt=text(params, "negative_prompt", None),
+        erosion_px=integer(params, "erosion_px", None),
+        loras=names(params, "loras"),
+    )
+
+
+def _with_take(inputs: Mapping[str, Path], workdir: Path, name: str, *roles: str) -> Path:
+    """The shot with a take of these files, in a folder of its own."""
+    _need(inputs, *SHOT, *roles)
     folder = workdir / "shot"
     take = take_folder(folder, name)
     take.mkdir(parents=True)
-    for place, roles in ((folder, SHOT), (take, measured)):
-        for role in roles:
+    for place, files in ((folder, SHOT), (take, roles)):
+        for role in files:
             shutil.copyfile(inputs[role], place / role)
-    report_take(folder, name, progress=progress)
-    return _outputs(take, *REPORT)
+    return folder
 
 
 def _shot(inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> tuple[Path, Shot, CameraPath]:
@@ -196,6 +223,7 @@ def _shot(inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback)
 KINDS: dict[str, Callable[[Params, Mapping[str, Path], Path, ProgressCallback], Files]] = {
     "reconstruct": _reconstruct,
     "render": _render,
+    "generate": _generate,
     "take": _take,
     "evaluate": _evaluate,
 }

@@ -18,7 +18,7 @@ QUIET_S = 60.0  # no lending so soon after a job had to wait: models would be lo
 
 def shares_gpus(kind: str, params: Mapping[str, Any]) -> bool:
     """Whether a job's work is spread over all GPUs that its worker sees: painting with the network is."""
-    return kind == "take" and params.get("engine") != "preview" and params.get("quality") != "reference"
+    return kind in ("take", "generate") and params.get("engine") != "preview" and params.get("quality") != "reference"
 
 
 class Lending:

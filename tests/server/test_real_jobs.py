@@ -45,7 +45,13 @@ def test_a_clip_becomes_a_shot_and_a_take(artist, tmp_path):
     assert probe_video(take / "result.mp4").frame_count == FRAMES
 
     inputs = {name: shot / name for name in ("shot.json", "plate.mkv", "depth.npz")}
-    inputs |= {name: take / name for name in ("take.json", "camera.npz", "color.mkv", "mask.mkv", "result.mkv")}
+    inputs |= {name: take / name for name in ("take.json", "camera.npz", "color.mkv", "mask.mkv")}
+    again = tmp_path / "again"
+    done = artist.wait_end(artist.client.run_job("generate", {"name": "one", "seed": 5}, inputs, again))
+    assert isinstance(done, JobDone), done
+    assert sorted(done.files) == ["result.mkv", "result.mp4", "take.json"]
+
+    inputs["result.mkv"] = take / "result.mkv"
     done = artist.wait_end(artist.client.run_job("evaluate", {"name": "one"}, inputs, take))
     assert isinstance(done, JobDone), done
     assert read_evaluation(take / "evaluation.json").frame_count == FRAMES
