@@ -24,7 +24,8 @@ Codec = Literal["ffv1", "h264"]
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 CONTAINERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
-H264_CRF = "16"  # visually lossless for review; x264's own default is 23
+H264_CRF = "15"  # visually lossless for review; x264's own default is 23
+H264_THREADS = 8  # the bytes depend on it, so it may not be the number of the machine's cores
 BT709, FULL_RANGE, LIMITED_RANGE = 1, 2, 1  # H.273 code for primaries, transfer and matrix; FFmpeg's AVColorRange
 RGB_MATRIX = 0  # H.273: identity
 
@@ -110,7 +111,10 @@ def _ffv1_stream(container: OutputContainer, first: Picture, fps: Fraction) -> V
 
 def _h264_stream(container: OutputContainer, first: Picture, fps: Fraction) -> VideoStream:
     even = first.shape[0] % 2 == 0 and first.shape[1] % 2 == 0
-    stream = container.add_stream("libx264", rate=fps, options={"crf": H264_CRF, "preset": "medium"})
+    # mbtree reads memory that nobody has written at widths such as 854: the same frames gave other bytes each time.
+    options = {"crf": H264_CRF, "preset": "medium", "x264-params": "no-mbtree=1"}
+    stream = container.add_stream("libx264", rate=fps, options=options)
+    stream.codec_context.thread_count = H264_THREADS
     _describe(stream, first, "yuv420p" if even else "yuv444p", fps)
     context = stream.codec_context
     context.color_primaries = context.color_trc = context.colorspace = BT709

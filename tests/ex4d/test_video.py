@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from ex4d.progress import Progress
 from ex4d.video import probe_video, read_video, write_video
 from ex4d.video_decode import constant_rate
 
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample" / "plate.mp4"
 NTSC = Fraction(30000, 1001)
 
 
@@ -112,13 +114,18 @@ def test_h264_looks_like_its_source_in_any_size(tmp_path, size):
         assert context.pix_fmt == ("yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p")
 
 
-def test_the_same_frames_give_the_same_file(tmp_path):
-    frames = picture_sequence(4, 32, 48)
-    for name, codec in (("a.mkv", "ffv1"), ("a.mp4", "h264")):
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.mp4", "h264")])
+@pytest.mark.parametrize("size", [(48, 32), (192, 192), (333, 211)])
+def test_the_same_frames_give_the_same_file(tmp_path, size, name, codec):
+    filmed = read_video(SAMPLE, 0, 8).frames
+    frames, random = np.stack([cv2.resize(frame, size) for frame in filmed]), np.random.default_rng(0)
+    written = set()
+    for _ in range(12):
+        # What freed memory holds must not matter: an encoder may read what it never wrote.
+        [random.integers(0, 256, random.integers(10_000, 4_000_000), np.uint8) for _ in range(6)]
         write_video(tmp_path / name, frames, NTSC, codec)
-        first = (tmp_path / name).read_bytes()
-        write_video(tmp_path / name, frames, NTSC, codec)
-        assert (tmp_path / name).read_bytes() == first
+        written.add((tmp_path / name).read_bytes())
+    assert len(written) == 1
 
 
 def test_one_frame_is_a_clip(tmp_path):
