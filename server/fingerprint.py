@@ -5,19 +5,23 @@ Circumstances are everything beside the request that may change a result: our co
 the model weights on this machine (which decide what `auto` means).
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
 from ex4d.code_hash import code_hash
+from ex4d.models.places import UNFINISHED, models_root
 from shared_protocol.fields import to_plain
 from shared_protocol.messages import InputRef
 
-_WEIGHTS_MEMORY_S = 30.0  # how long the list of weights is believed
+_WEIGHTS_MEMORY_S = 5.0  # how long the list of weights is believed
 
 
 class Circumstances:
@@ -43,7 +47,17 @@ class Circumstances:
 
 
 def _weights() -> list[str]:
-    """Which model snapshots lie in the Hugging Face cache, by name and commit."""
+    """The files of the models folder by size and time, and the snapshots in the Hugging Face cache by commit."""
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    return sorted(str(path.relative_to(hub)) for path in hub.glob("models--*/snapshots/*"))
+    snapshots = (str(path.relative_to(hub)) for path in hub.glob("models--*/snapshots/*"))
+    return sorted([*_models(), *snapshots])
+
+
+def _models() -> Iterator[str]:
+    for place in models_root().glob("*/*"):  # a model's folder, which may be a link, or a LoRA
+        for path in [place, *place.resolve().rglob("*")]:
+            with contextlib.suppress(OSError):  # dropped meanwhile
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode) and path.suffix != UNFINISHED:
+                    yield f"{path} {status.st_size} {status.st_mtime_ns}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same request has the same result at once; what is old goes; a database of an older server is taken over."""
 
+import os
 import sqlite3
 import time
 
@@ -82,6 +83,53 @@ def test_the_key_changes_with_all_that_decides_a_result(monkeypatch, tmp_path):
     (tmp_path / "models--a--b" / "snapshots" / "1234").mkdir(parents=True)
     others.append(Circumstances("runner").result_key("take", {"a": 1, "b": 2}, (PLATE,)))
     assert len({key, *others}) == 1 + len(others)
+
+
+def test_the_key_changes_with_the_models_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setenv("EX4D_MODELS", str(tmp_path / "models"))
+
+    def key():
+        return Circumstances("runner").result_key("take", {}, ())
+
+    keys = [key()]
+    adapter = tmp_path / "models" / "yihouxiang" / "EX-4D" / "ex4d.ckpt"
+    elsewhere = tmp_path / "big disk"
+    adapter.parent.mkdir(parents=True)
+    (elsewhere / "vae").mkdir(parents=True)
+    adapter.with_suffix(".ckpt.part").write_bytes(b"on its way")
+    assert key() == keys[0]
+    adapter.write_bytes(b"as released")
+    keys.append(key())
+    adapter.write_bytes(b"tuned by us")
+    os.utime(adapter, (1e9, 1e9))
+    keys.append(key())
+    (tmp_path / "models" / "loras").mkdir()
+    (tmp_path / "models" / "loras" / "look.safetensors").write_bytes(b"1")
+    keys.append(key())
+    (elsewhere / "vae" / "weights.safetensors").write_bytes(b"2")
+    (tmp_path / "models" / "stabilityai").mkdir()
+    (tmp_path / "models" / "stabilityai" / "svd").symlink_to(elsewhere)
+    keys.append(key())
+    (elsewhere / "vae" / "weights.safetensors").write_bytes(b"22")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert key() == keys[-1]
+
+
+def test_a_take_is_done_again_when_weights_have_arrived(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("EX4D_MODELS", str(tmp_path / "models"))
+    server.start()
+    follower = server.follower()
+    params = {"n": 1, "marks": str(tmp_path / "marks")}
+    follower.wait(follower.submit("steps", params))
+    (tmp_path / "models" / "yihouxiang" / "EX-4D").mkdir(parents=True)
+    (tmp_path / "models" / "yihouxiang" / "EX-4D" / "ex4d.ckpt").write_bytes(b"weights")
+    server.close()
+    server.start()
+    follower = server.follower()
+    follower.wait(follower.submit("steps", params))
+    assert marks(tmp_path / "marks") == 2
 
 
 def test_what_ended_long_ago_is_forgotten(tmp_path):
