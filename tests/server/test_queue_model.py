@@ -243,11 +243,15 @@ class QueueBesideModel(RuleBasedStateMachine):
     def settle(self):
         """Let the queue do what it can."""
         deadline = time.monotonic() + PATIENCE_S
-        wanted = {job.request.job_id for job in self.running()}
-        while {hand.task.job_id for hand in self.hands if hand.task} != wanted or set(self.queue.attempts) != wanted:
-            assert time.monotonic() < deadline, (wanted, self.queue.attempts)
+        running, waiting = ([job.request.job_id for job in jobs] for jobs in (self.running(), self.waiting()))
+        while self.at_work() != (set(running),) * 2 or [job.job_id for job in self.store.queued()] != waiting:
+            assert time.monotonic() < deadline, (running, waiting)
             assert not self.work.done(), self.work.exception()
             self.loop.run_until_complete(asyncio.sleep(0.001))
+
+    def at_work(self):
+        """The jobs that workers have, as workers and queue know them."""
+        return {hand.task.job_id for hand in self.hands if hand.task}, set(self.queue.attempts)
 
     # Small things
 
