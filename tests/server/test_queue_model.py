@@ -121,13 +121,14 @@ class QueueBesideModel(RuleBasedStateMachine):
 
     # What clients do
 
-    @rule(number=st.integers(0, 3), priority=st.integers(-1, 1), fresh=st.booleans())
-    def submit(self, number, priority, fresh):
-        request = SubmitJob(new_id(), "take", {"number": number}, priority=priority, fresh=fresh)
-        self.call(self.queue.submit, request)
-        job = self.jobs[request.job_id] = Expected(request, len(self.jobs), priority=priority)
-        if self.is_known(job):
-            job.state = "done"
+    @rule(numbers=st.lists(st.integers(0, 5), min_size=1, max_size=4), priority=st.integers(-1, 1), fresh=st.booleans())
+    def submit(self, numbers, priority, fresh):
+        for number in numbers:
+            request = SubmitJob(new_id(), "take", {"number": number}, priority=priority, fresh=fresh)
+            self.call(self.queue.submit, request)
+            job = self.jobs[request.job_id] = Expected(request, len(self.jobs), priority=priority)
+            if self.is_known(job):
+                job.state = "done"
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
@@ -143,22 +144,26 @@ class QueueBesideModel(RuleBasedStateMachine):
             self.call(self.queue.submit, SubmitJob(job.request.job_id, "take", {"number": -1}))
 
     @precondition(lambda self: self.jobs)
-    @rule(data=st.data(), deaf=st.booleans())
-    def cancel(self, data, deaf):
+    @rule(data=st.data())
+    def cancel(self, data):
         job = self.any_job(data)
-        hand = self.hand_of(job)
-        if hand is not None and not job.is_cancelling:
-            hand.is_deaf = deaf
+        is_heard = job.state == "queued" or (job.state == "running" and not job.is_cancelling)
         self.call(self.queue.cancel, job.request.job_id)
-        if job.state == "queued" or (hand is not None and not hand.is_deaf):
+        if is_heard:
             job.state = "cancelled"
-        elif job.state == "running":
-            job.is_cancelling = True
 
-    @precondition(lambda self: self.jobs)
+    @precondition(lambda self: self.running())
+    @rule(data=st.data())
+    def cancel_the_deaf(self, data):
+        job = self.any_job(data, self.running())
+        self.hand_of(job).is_deaf = True
+        self.call(self.queue.cancel, job.request.job_id)
+        job.is_cancelling = True
+
+    @precondition(lambda self: self.waiting())
     @rule(data=st.data(), priority=st.integers(-2, 2))
     def prioritise(self, data, priority):
-        job = self.any_job(data)
+        job = self.any_job(data, self.waiting())
         self.call(self.queue.prioritise, job.request.job_id, priority)
         job.priority = priority
 
