@@ -117,7 +117,7 @@ def _forget(name):
 def _forgotten(scene_name, name, found):
     known[:] = found
     if session.current.server.name == name:
-        session.close(waits=False)
+        session.close()  # to the end: a thread that runs while Blender keeps an undo step crashed it, once in 35
     scene = bpy.data.scenes.get(scene_name)
     if scene is not None and scene.ex4d.server == name:
         with session.undo_step("Forget Server"):
