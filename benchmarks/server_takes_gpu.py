@@ -45,7 +45,7 @@ from shared_protocol.client import Client
 from shared_protocol.messages import JobEvent, Pictures
 
 SIZE = Size()
-ENDS = ("done", "failed", "cancelled", "held")
+ENDS = ("done", "failed", "cancelled")
 
 
 def publish(root: Path) -> None:

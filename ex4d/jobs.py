@@ -8,7 +8,7 @@ Nothing but the files and parameters given decides the result.
 import dataclasses
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -32,13 +32,12 @@ from ex4d.progress import ProgressCallback
 from ex4d.raster import RASTERISERS
 from ex4d.shot import Shot, read_shot, write_shot
 from ex4d.take import ReconstructOptions, generate_take, read_rendered_take, reconstruct, render_take
-from ex4d.takes import CLEAN, CLEAN_MASK, take_folder
+from ex4d.takes import CLEAN, CLEAN_MASK, RESULTS, take_folder
 
 Files = dict[str, Path]
 FOLDER_OPTIONS = {"weights", "svd"}  # of depth sources: paths are the command line's alone
 SHOT = ("shot.json", "plate.mkv", "depth.npz")
 RENDERED = ("take.json", "camera.npz", "color.mkv", "mask.mkv")
-PAINTED = ("result.mkv", "result.mp4")
 
 
 def run_job(
@@ -155,7 +154,7 @@ def _take(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: P
     if wanted.depth:
         passes.append(pack_depth_pass(done).name)
     passes += [file for file in (CLEAN, CLEAN_MASK) if (done / file).exists()]
-    return _outputs(done, *RENDERED, *PAINTED, *passes, *(REPORT if measured else ()))
+    return _outputs(done, *RENDERED, *RESULTS, *passes, *(REPORT if measured else ()))
 
 
 def _generate(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
@@ -166,14 +165,13 @@ def _generate(params: Params, inputs: Mapping[str, Path], workdir: Path, progres
     name = text(params, "name", "take1")
     options, measured = _painting(params), switch(params, "evaluate")
     refuse_rest(params)
-    _need(inputs, *SHOT, *RENDERED)
-    engine(options.engine).need(options)
     folder = _with_take(inputs, workdir, name, *RENDERED)
+    engine(options.engine).need(options)
     shot = read_shot(folder, progress)
     generate_take(folder, shot, *read_rendered_take(folder, shot, name, progress), options, progress)
     if measured:
         report_take(folder, name, progress=progress)
-    return _outputs(take_folder(folder, name), "take.json", *PAINTED, *(REPORT if measured else ()))
+    return _outputs(take_folder(folder, name), "take.json", *RESULTS, *(REPORT if measured else ()))
 
 
 def _evaluate(params: Params, inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback) -> Files:
@@ -203,10 +201,8 @@ def _with_take(inputs: Mapping[str, Path], workdir: Path, name: str, *roles: str
     _need(inputs, *SHOT, *roles)
     folder = workdir / "shot"
     take = take_folder(folder, name)
-    take.mkdir(parents=True)
-    for place, files in ((folder, SHOT), (take, roles)):
-        for role in files:
-            shutil.copyfile(inputs[role], place / role)
+    _copy(inputs, SHOT, folder)
+    _copy(inputs, roles, take)
     return folder
 
 
@@ -214,10 +210,15 @@ def _shot(inputs: Mapping[str, Path], workdir: Path, progress: ProgressCallback)
     """The shot in a folder of its own, and the camera path over it."""
     _need(inputs, *SHOT, "camera.npz")
     folder = workdir / "shot"
-    folder.mkdir()
-    for role in SHOT:
-        shutil.copyfile(inputs[role], folder / role)
+    _copy(inputs, SHOT, folder)
     return folder, read_shot(folder, progress), read_camera_path(inputs["camera.npz"])
+
+
+def _copy(inputs: Mapping[str, Path], roles: Sequence[str], folder: Path) -> None:
+    """Into a new folder, each under its role's name."""
+    folder.mkdir(parents=True)
+    for role in roles:
+        shutil.copyfile(inputs[role], folder / role)
 
 
 KINDS: dict[str, Callable[[Params, Mapping[str, Path], Path, ProgressCallback], Files]] = {

@@ -8,16 +8,14 @@ the model weights on this machine (which decide what `auto` means).
 import contextlib
 import hashlib
 import json
-import os
 import stat
 import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import distributions
-from pathlib import Path
 
 from ex4d.code_hash import code_hash
-from ex4d.models.places import UNFINISHED, models_root
+from ex4d.models.places import UNFINISHED, hub_cache, models_root
 from shared_protocol.fields import to_plain
 from shared_protocol.messages import InputRef
 
@@ -48,8 +46,7 @@ class Circumstances:
 
 def _weights() -> list[str]:
     """The files of the models folder by size and time, and the snapshots in the Hugging Face cache by commit."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    hub = hub_cache()
     snapshots = (str(path.relative_to(hub)) for path in hub.glob("models--*/snapshots/*"))
     return sorted([*_models(), *snapshots])
 

@@ -112,11 +112,15 @@ def model_folder(repository: str) -> Path:
     return models_root() / repository
 
 
+def hub_cache() -> Path:
+    """The Hugging Face cache."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
 def cached_snapshots(repository: str) -> list[Path]:
     """The snapshots of a repository in the Hugging Face cache, the one of its main branch first."""
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    folder = cache / f"models--{repository.replace('/', '--')}"
+    folder = hub_cache() / f"models--{repository.replace('/', '--')}"
     main = folder / "refs" / "main"
     current = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
     snapshots = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())

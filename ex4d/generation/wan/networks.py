@@ -62,12 +62,12 @@ class Networks:
         """
         if mode.fp8:
             require_fp8(device)
-        streams = plan.streams or plan.crosses == "visits"
         self._team: Team | None = None
         if others:  # they load while this process does
             arguments = sharing_arguments(files, mode, dtype)
             self._team = Team([device, *others], SHARED_NETWORK, arguments, at_once=at_once)
         crosses_stay = plan.crosses == "gpu"
+        streams = plan.streams or not crosses_stay
 
         def each_block(dit: WanModel, number: int) -> None:
             arrive(dit, number, fp8=mode.fp8, resident=plan.resident_blocks, crosses_stay=crosses_stay)
